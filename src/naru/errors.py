@@ -1,0 +1,209 @@
+"""Every error Naru raises on purpose. An error knows its HTTP status, whose fault it is, and whether a retry may help.
+
+    NaruError
+    ├── BadRequest            400  the caller's request cannot be served as it is
+    │   ├── TooLarge          413  body over the limit
+    │   └── UnsupportedMedia  415
+    ├── Unauthorized          401  no key, a wrong key, a revoked or expired key
+    ├── Unpriced              402  the model has no price, and serving it would bill a silent zero
+    ├── Forbidden             403  the key may not do this
+    ├── NotFound              404  no such model, path or object
+    │   └── MethodNotAllowed  405
+    ├── Conflict              409  the object is not in the state this needs
+    ├── RateLimited           429  a limit of ours, or of every deployment that could answer
+    ├── Overloaded            503  no room now; try again
+    │   └── ShuttingDown      503  this process is going away
+    ├── UpstreamError         5xx  the provider failed; subclasses say how
+    │   ├── UpstreamUnreachable   502  nothing was sent: connect, DNS, TLS, pool
+    │   ├── UpstreamTimeout       504  connect, first byte, idle or total time ran out
+    │   ├── UpstreamBroken        502  garbage, cut off, too large, not what was asked for
+    │   ├── UpstreamRefused       the provider's own status (400, 404, 413, 422, 429, 5xx), in its own words
+    │   └── UpstreamAuth          502  the provider refused the gateway's credential; never shown as the caller's 401
+    ├── ConfigError                 exit code 78
+    └── InternalError         500  a bug of ours
+
+The HTTP shape of an error belongs to the dialects (`protocol/*/`), never to this module.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fault(Enum):
+    """Who has to change something before the same request can succeed."""
+
+    CALLER = "caller"
+    UPSTREAM = "upstream"
+    NARU = "naru"
+
+
+class NaruError(Exception):
+    """Base of all. `message` is shown to the caller: it says what is wrong and what to do next, and holds no secret.
+
+    `type`, `code`, `param` are OpenAI's error fields; other dialects map from them. `retry_after_s` is in seconds.
+    `is_retryable` says whether another deployment (or the same one, later) may answer the same request.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+    fault = Fault.NARU
+    is_retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(NaruError):
+    """The request is not one that Naru or any upstream could serve."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+    fault = Fault.CALLER
+
+
+class TooLarge(BadRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMedia(BadRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Unauthorized(NaruError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    fault = Fault.CALLER
+
+
+class Unpriced(NaruError):
+    status = 402
+    type = "invalid_request_error"
+    code = "model_unpriced"
+    fault = Fault.CALLER
+
+
+class Forbidden(NaruError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+    fault = Fault.CALLER
+
+
+class NotFound(NaruError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    fault = Fault.CALLER
+
+
+class MethodNotAllowed(NotFound):
+    status = 405
+    code = "method_not_allowed"
+
+
+class Conflict(NaruError):
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+    fault = Fault.CALLER
+
+
+class RateLimited(NaruError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    fault = Fault.CALLER
+    is_retryable = True
+
+
+class Overloaded(NaruError):
+    status = 503
+    type = "server_error"
+    code = "overloaded"
+    is_retryable = True
+
+
+class ShuttingDown(Overloaded):
+    code = "server_shutting_down"
+
+
+class InternalError(NaruError):
+    pass
+
+
+class ConfigError(NaruError):
+    """naru.toml, the environment or a flag is wrong. The message names the key and the nearest known one."""
+
+    code = "config"
+    fault = Fault.CALLER
+
+
+class UpstreamError(NaruError):
+    """A provider failed. `was_sent` is False while no byte of the request can have reached it."""
+
+    status = 502
+    code = "upstream_error"
+    fault = Fault.UPSTREAM
+    is_retryable = True
+    was_sent = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    code = "upstream_unreachable"
+    was_sent = False
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamBroken(UpstreamError):
+    code = "upstream_invalid_response"
+
+
+class UpstreamAuth(UpstreamError):
+    code = "upstream_auth"
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider answered with an error of its own; status, type and code are the provider's."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        type: str = "upstream_error",
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param, retry_after_s=retry_after_s)
+        self.status = status
+        self.type = type
+        self.code = code
+        self.is_retryable = status in RETRYABLE_STATUSES
+        self.fault = Fault.UPSTREAM if self.is_retryable else Fault.CALLER
+
+
+#: reliability.md 1.3: 529 is Anthropic's "overloaded"; 402 is DeepSeek's empty balance, which another account may not have.
+RETRYABLE_STATUSES = frozenset({402, 408, 409, 429, 500, 502, 503, 504, 529})

@@ -1,0 +1,150 @@
+"""What every dialect offers: eight functions over one set of typed messages, plus the same-dialect short cut.
+
+Facing the client:    read, decode_request, encode_response, StreamEncoder, encode_error
+Facing the upstream:  encode_request, decode_response, StreamDecoder, decode_error
+Same dialect on both sides: `forward` (request) and `StreamRelay` (response): bytes through, usage watched on the side.
+
+A dialect is a module-like object; the gateway holds one per client path and one per deployment and never asks for its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Raw, Struct
+
+from naru.errors import NaruError, UpstreamError
+from naru.protocol.messages import Event, Request, Response, Usage
+
+
+class Quirks(Struct, frozen=True, kw_only=True):
+    """How an upstream departs from its dialect. Each field is named data with its reason; providers and models set them.
+
+    Facts and sources: reference/providers.md A0 to A7.
+    """
+
+    #: Where reasoning comes back beside `content`: DeepSeek and most use reasoning_content; vLLM, Ollama, Groq: reasoning.
+    thinking_field: str = "reasoning_content"
+    #: How earlier reasoning is sent back in assistant messages; None: the upstream refuses the field, so it is removed.
+    thinking_replay_field: str | None = None
+    #: Role `developer` is OpenAI's alone; everyone else gets `system`.
+    has_developer_role: bool = False
+    #: max_tokens | max_completion_tokens; None leaves the caller's own field as it is.
+    max_tokens_field: str | None = None
+    #: Whether stream_options.include_usage may be sent. Where not, usage is estimated if none arrives.
+    has_stream_usage: bool = True
+    #: Top-level request fields this upstream rejects and whose absence changes no answer: removed, and named to the caller.
+    drops: frozenset[str] = frozenset()
+    #: Top-level request fields renamed on the way out, as (ours, theirs).
+    renames: tuple[tuple[str, str], ...] = ()
+    #: (ours, theirs) for reasoning effort values this upstream spells differently.
+    effort_values: tuple[tuple[str, str], ...] = ()
+    #: How thinking is switched: openai_effort | deepseek | qwen_toggle | template_kwarg | openrouter | none.
+    thinking_style: str = "openai_effort"
+    #: inline: `<think>…</think>` stands in the content; open_implied: only the closing tag does; none: separate field.
+    think_tag: str = "none"
+    #: Content parts come as a list of typed chunks (Mistral's thinking models).
+    has_list_content: bool = False
+    #: Answers only as a stream (DashScope's thinking and omni models): a plain call is streamed upstream and gathered.
+    is_stream_only: bool = False
+    #: The `n` > 1 of one request is refused upstream.
+    has_n: bool = True
+    #: 429 with code insufficient_quota means tokens per minute here (DashScope), not an empty account (OpenAI).
+    is_quota_retryable: bool = False
+
+
+class Envelope(Struct):
+    """A request as far as routing, limits and money need it; everything else stays raw JSON in `fields`.
+
+    `fields` has each top-level key once. `input_bytes` is the size of what the model reads (messages, tools, schema).
+    """
+
+    fields: dict[str, Raw]
+    model: str
+    is_stream: bool
+    wants_usage: bool
+    max_output_tokens: int | None
+    n: int
+    input_bytes: int
+
+
+class Forwarded(Struct):
+    """A body ready for the upstream, and the names of what had to be left out."""
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+#: Prices a usage record in nano-dollars; handed in so that a stream can carry its own cost.
+Pricer = Callable[[Usage], int]
+
+
+class StreamRelay(Protocol):
+    """Upstream bytes in, client bytes out, for one stream. Pure: the gateway moves the bytes.
+
+    Feed what arrives in pieces of any size; write what `feed` returns. `has_content` turns True with the first content the
+    client would see: until then a failure may move to another deployment. `error` is set when the upstream reported one
+    inside the stream, or sent garbage: nothing is fed after that.
+    """
+
+    has_content: bool
+    is_finished: bool
+    usage: Usage | None
+    output_chars: int
+    error: UpstreamError | None
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def close(self) -> bytes:
+        """The upstream closed cleanly. Returns what is still owed ([DONE], say); sets `error` if the stream was cut."""
+        ...
+
+
+class StreamDecoder(Protocol):
+    def feed(self, data: bytes) -> list[Event]:
+        """Raises UpstreamError on garbage or on an error reported inside the stream."""
+        ...
+
+    def close(self) -> list[Event]: ...
+
+
+class StreamEncoder(Protocol):
+    def event(self, event: Event) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+class WholeAnswer(Struct):
+    """A non-streamed answer for the client, and what money needs to know about it."""
+
+    body: bytes
+    usage: Usage | None
+    output_chars: int
+
+
+class Dialect(Protocol):
+    name: str
+    #: content type of streamed answers
+    stream_type: bytes
+
+    def read(self, body: bytes) -> Envelope: ...
+    def decode_request(self, envelope: Envelope) -> Request: ...
+    def encode_request(self, request: Request, quirks: Quirks) -> Forwarded: ...
+    def encode_response(self, response: Response) -> bytes: ...
+    def decode_response(self, body: bytes, quirks: Quirks) -> Response: ...
+    def stream_encoder(self, envelope: Envelope, price: Pricer) -> StreamEncoder: ...
+    def stream_decoder(self, quirks: Quirks) -> StreamDecoder: ...
+    def encode_error(self, error: NaruError) -> tuple[int, bytes]: ...
+    def encode_stream_error(self, error: NaruError) -> bytes: ...
+    def decode_error(self, status: int, body: bytes, quirks: Quirks) -> UpstreamError: ...
+
+    def forward(self, envelope: Envelope, model: str, quirks: Quirks) -> Forwarded:
+        """Same dialect: the caller's own body with the model name and the policy fields changed, re-encoded once."""
+        ...
+
+    def relay_whole(self, body: bytes, quirks: Quirks) -> WholeAnswer:
+        """Same dialect: the upstream's own body, repaired only where it breaks the dialect. Raises UpstreamError."""
+        ...
+
+    def stream_relay(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay: ...
