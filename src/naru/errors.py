@@ -46,7 +46,7 @@ class NaruError(Exception):
     """
 
     status = 500
-    type = "server_error"
+    type: str = "server_error"
     code: str | None = "internal_error"
     fault = Fault.NARU
     is_retryable = False
@@ -72,64 +72,64 @@ class BadRequest(NaruError):
 
     status = 400
     type = "invalid_request_error"
-    code = "invalid_request"
+    code: str | None = "invalid_request"
     fault = Fault.CALLER
 
 
 class TooLarge(BadRequest):
     status = 413
-    code = "request_too_large"
+    code: str | None = "request_too_large"
 
 
 class UnsupportedMedia(BadRequest):
     status = 415
-    code = "unsupported_media_type"
+    code: str | None = "unsupported_media_type"
 
 
 class Unauthorized(NaruError):
     status = 401
     type = "authentication_error"
-    code = "invalid_api_key"
+    code: str | None = "invalid_api_key"
     fault = Fault.CALLER
 
 
 class Unpriced(NaruError):
     status = 402
     type = "invalid_request_error"
-    code = "model_unpriced"
+    code: str | None = "model_unpriced"
     fault = Fault.CALLER
 
 
 class Forbidden(NaruError):
     status = 403
     type = "permission_error"
-    code = "permission_denied"
+    code: str | None = "permission_denied"
     fault = Fault.CALLER
 
 
 class NotFound(NaruError):
     status = 404
     type = "invalid_request_error"
-    code = "not_found"
+    code: str | None = "not_found"
     fault = Fault.CALLER
 
 
 class MethodNotAllowed(NotFound):
     status = 405
-    code = "method_not_allowed"
+    code: str | None = "method_not_allowed"
 
 
 class Conflict(NaruError):
     status = 409
     type = "invalid_request_error"
-    code = "conflict"
+    code: str | None = "conflict"
     fault = Fault.CALLER
 
 
 class RateLimited(NaruError):
     status = 429
     type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+    code: str | None = "rate_limit_exceeded"
     fault = Fault.CALLER
     is_retryable = True
 
@@ -137,12 +137,12 @@ class RateLimited(NaruError):
 class Overloaded(NaruError):
     status = 503
     type = "server_error"
-    code = "overloaded"
+    code: str | None = "overloaded"
     is_retryable = True
 
 
 class ShuttingDown(Overloaded):
-    code = "server_shutting_down"
+    code: str | None = "server_shutting_down"
 
 
 class InternalError(NaruError):
@@ -152,7 +152,7 @@ class InternalError(NaruError):
 class ConfigError(NaruError):
     """naru.toml, the environment or a flag is wrong. The message names the key and the nearest known one."""
 
-    code = "config"
+    code: str | None = "config"
     fault = Fault.CALLER
 
 
@@ -160,28 +160,28 @@ class UpstreamError(NaruError):
     """A provider failed. `was_sent` is False while no byte of the request can have reached it."""
 
     status = 502
-    code = "upstream_error"
+    code: str | None = "upstream_error"
     fault = Fault.UPSTREAM
     is_retryable = True
     was_sent = True
 
 
 class UpstreamUnreachable(UpstreamError):
-    code = "upstream_unreachable"
+    code: str | None = "upstream_unreachable"
     was_sent = False
 
 
 class UpstreamTimeout(UpstreamError):
     status = 504
-    code = "upstream_timeout"
+    code: str | None = "upstream_timeout"
 
 
 class UpstreamBroken(UpstreamError):
-    code = "upstream_invalid_response"
+    code: str | None = "upstream_invalid_response"
 
 
 class UpstreamAuth(UpstreamError):
-    code = "upstream_auth"
+    code: str | None = "upstream_auth"
 
 
 class UpstreamRefused(UpstreamError):

@@ -1,0 +1,1 @@
+"""The straight path of a request: auth -> admit -> plan -> call -> relay -> settle."""

@@ -1,0 +1,1 @@
+"""What requests cost: pricing (pure), reserve and settle."""

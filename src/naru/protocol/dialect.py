@@ -4,7 +4,8 @@ Facing the client:    read, decode_request, encode_response, StreamEncoder, enco
 Facing the upstream:  encode_request, decode_response, StreamDecoder, decode_error
 Same dialect on both sides: `forward` (request) and `StreamRelay` (response): bytes through, usage watched on the side.
 
-A dialect is a module-like object; the gateway holds one per client path and one per deployment and never asks for its name.
+A dialect is a module-like object; the gateway holds one per client path and one per deployment and never asks for its
+name.
 """
 
 from __future__ import annotations
@@ -19,28 +20,33 @@ from naru.protocol.messages import Event, Request, Response, Usage
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
-    """How an upstream departs from its dialect. Each field is named data with its reason; providers and models set them.
+    """How an upstream departs from its dialect. Each field is data with a name and a reason; providers and models set them.
 
     Facts and sources: reference/providers.md A0 to A7.
     """
 
-    #: Where reasoning comes back beside `content`: DeepSeek and most use reasoning_content; vLLM, Ollama, Groq: reasoning.
+    #: Where reasoning comes back beside `content`: reasoning_content with DeepSeek and most; reasoning with vLLM, Ollama,
+    #: Groq. Both are understood from anyone; another name has to be given here.
     thinking_field: str = "reasoning_content"
     #: How earlier reasoning is sent back in assistant messages; None: the upstream refuses the field, so it is removed.
     thinking_replay_field: str | None = None
+    #: With `tools`, every earlier assistant message must carry its reasoning, else 400 (DeepSeek's thinking mode). Where
+    #: the caller did not keep it, a single space is sent, which is accepted. Needs `thinking_replay_field`.
+    needs_reasoning_replay: bool = False
     #: Role `developer` is OpenAI's alone; everyone else gets `system`.
     has_developer_role: bool = False
     #: max_tokens | max_completion_tokens; None leaves the caller's own field as it is.
     max_tokens_field: str | None = None
     #: Whether stream_options.include_usage may be sent. Where not, usage is estimated if none arrives.
     has_stream_usage: bool = True
-    #: Top-level request fields this upstream rejects and whose absence changes no answer: removed, and named to the caller.
+    #: Top-level request fields this upstream rejects and whose absence changes no answer: removed, and named to the
+    #: caller.
     drops: frozenset[str] = frozenset()
     #: Top-level request fields renamed on the way out, as (ours, theirs).
     renames: tuple[tuple[str, str], ...] = ()
     #: (ours, theirs) for reasoning effort values this upstream spells differently.
     effort_values: tuple[tuple[str, str], ...] = ()
-    #: How thinking is switched: openai_effort | deepseek | qwen_toggle | template_kwarg | openrouter | none.
+    #: How thinking is switched: openai_effort | deepseek | qwen_toggle | qwen_effort | template_kwarg | openrouter | none.
     thinking_style: str = "openai_effort"
     #: inline: `<think>…</think>` stands in the content; open_implied: only the closing tag does; none: separate field.
     think_tag: str = "none"
@@ -83,16 +89,21 @@ Pricer = Callable[[Usage], int]
 class StreamRelay(Protocol):
     """Upstream bytes in, client bytes out, for one stream. Pure: the gateway moves the bytes.
 
-    Feed what arrives in pieces of any size; write what `feed` returns. `has_content` turns True with the first content the
-    client would see: until then a failure may move to another deployment. `error` is set when the upstream reported one
+    Feed what arrives in pieces of any size; write what `feed` returns. `has_content` turns True with the first content
+    the client would see: until then a failure may move to another deployment. `error` is set when the upstream reported one
     inside the stream, or sent garbage: nothing is fed after that.
     """
 
-    has_content: bool
-    is_finished: bool
-    usage: Usage | None
-    output_chars: int
-    error: UpstreamError | None
+    @property
+    def has_content(self) -> bool: ...
+    @property
+    def is_finished(self) -> bool: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def output_chars(self) -> int: ...
+    @property
+    def error(self) -> UpstreamError | None: ...
 
     def feed(self, data: bytes) -> bytes: ...
 

@@ -1,8 +1,10 @@
 """The typed middle between all dialects: requests, parts, responses, usage and stream events.
 
-Every dialect decodes into these and encodes from these; none knows another. `extra` is opaque to everyone but the dialect
-that wrote it (signatures, encrypted reasoning, cache marks, unknown fields) and survives a round trip through that dialect.
-JSON that Naru has no opinion on (tool schemas, logprobs) stays `msgspec.Raw`, so numbers keep every digit.
+Every dialect decodes into these and encodes from these; none knows another. `extra` is opaque to everyone but the
+dialect that wrote it (signatures, encrypted reasoning, cache marks, unknown fields) and survives a round trip through that
+dialect; whose it is stands in `dialect` of the Request, the Response or the stream's Start. An encoder must not write
+another dialect's `extra`. JSON that Naru has no opinion on (tool schemas, logprobs) stays `msgspec.Raw`, so numbers keep
+every digit.
 """
 
 from __future__ import annotations
@@ -65,7 +67,11 @@ class Refusal(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True):
-    """`arguments` is the JSON text exactly as the model wrote it, which may be malformed. `kind` is function or custom."""
+    """`arguments` is the JSON text exactly as the model wrote it, which may be malformed.
+
+    `kind` is function, custom (arguments are then free text) or function_call (OpenAI's legacy form, without an id of
+    its own).
+    """
 
     id: str
     name: str
@@ -157,7 +163,10 @@ class Sampling(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """One model call. `max_output_tokens` covers `max_tokens` and `max_completion_tokens`; the latter wins."""
+    """One model call. `max_output_tokens` covers `max_tokens` and `max_completion_tokens`; the latter wins.
+
+    `dialect` names the dialect that decoded it, which alone may write the `extra` of the request and its parts.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -178,13 +187,14 @@ class Request(Struct, frozen=True):
     metadata: Raw | None = None
     service_tier: str | None = None
     extra: Extra = {}
+    dialect: str = ""
 
 
 # --- The response -------------------------------------------------------------------------------------------------
 
 
 class Usage(Struct, frozen=True):
-    """Tokens as billed. `input` includes cached reads and cache writes; `output` includes reasoning (OpenAI's convention).
+    """Tokens as billed. `input` includes cached reads and cache writes, `output` includes reasoning (as OpenAI counts).
 
     `is_estimated` marks figures that Naru counted itself because the upstream reported none.
     """
@@ -214,7 +224,7 @@ class Choice(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True):
-    """`created` is in Unix seconds."""
+    """`created` is in Unix seconds. `dialect` names the dialect that decoded it, whose `extra` it carries."""
 
     id: str
     model: str
@@ -223,16 +233,21 @@ class Response(Struct, frozen=True):
     usage: Usage | None = None
     service_tier: str | None = None
     extra: Extra = {}
+    dialect: str = ""
 
 
-# --- Stream events, in the order they come. Accumulating them gives the Response (accumulate.py) -----------------------
+# --- Stream events, in the order they come. Accumulating them gives the Response (accumulate.py) -------------------
 
 
 class Start(Struct, frozen=True):
+    """`dialect` names the dialect that decoded the stream: the `extra` of every event of it is that dialect's."""
+
     id: str
     model: str
     created: int
     extra: Extra = {}
+    service_tier: str | None = None
+    dialect: str = ""
 
 
 class TextDelta(Struct, frozen=True):
@@ -291,8 +306,19 @@ class UsageReport(Struct, frozen=True):
     usage: Usage
 
 
+class WholePart(Struct, frozen=True):
+    """A part that has no pieces: a generated image or sound, a part only its own dialect understands."""
+
+    part: Part
+    choice: int = 0
+
+
 class ExtraDelta(Struct, frozen=True):
-    """Fields of the response or of one choice that only the same dialect can pass on."""
+    """Fields of the response, or of one choice, that only the same dialect can pass on.
+
+    Accumulated by key: lists are joined, objects merged (of their strings, `data` and `transcript` are appended), anything
+    else is replaced. `service_tier` of the response may come this way too.
+    """
 
     fields: Extra
     choice: int | None = None
@@ -308,5 +334,6 @@ Event = (
     | LogprobsDelta
     | Finish
     | UsageReport
+    | WholePart
     | ExtraDelta
 )

@@ -1,0 +1,1 @@
+"""Which deployment next. Pure: time and randomness are arguments; nothing here touches a socket."""

@@ -1,0 +1,1 @@
+"""What outlives the process: keys and the ledger, in SQLite behind a small port."""

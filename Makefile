@@ -1,0 +1,66 @@
+# Two commands for a newcomer: `make serve` and `make test`. The rest is for people who work on Naru.
+# Everything is installed into .venv from hashed lock files; nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export NARU_HOME ?= $(CURDIR)/.naru
+
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
+SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
+TESTS ?= tests
+WORKERS ?= auto
+
+.PHONY: serve test test-transcripts bench lint format lock prices docs clean
+
+serve: $(VENV)/.run
+	@exec $(BIN)/naru serve $(SERVE_FLAGS)
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+# Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
+test-transcripts: $(VENV)/.dev
+	$(BIN)/pytest -n $(WORKERS) -m transcripts -rs tests
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+# Newer versions within pyproject.toml's bounds, with hashes and without the address of any index.
+LOCK = $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	--no-emit-trusted-host --no-header --annotation-style=line
+lock: $(VENV)/.dev
+	$(LOCK) --extra build -o requirements.lock pyproject.toml
+	$(LOCK) --extra build --extra dev -o requirements-dev.lock pyproject.toml
+
+# The price snapshot from the pinned genai-prices.
+prices: $(VENV)/.dev
+	$(BIN)/python tools/build_prices.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python tools/build_docs.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Naru needs Python 3.11 or newer. Set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,3 @@
+from naru.cli import run
+
+run()

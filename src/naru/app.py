@@ -1,0 +1,241 @@
+"""The composition root: `App(settings)` builds everything one gateway needs. Nothing else constructs implementations.
+
+An App is a plain ASGI application: any server can run it (`uvicorn --factory naru.app:create`). `naru serve` runs it on
+uvicorn with the hot paths answered inside the protocol; both ways share `gateway.serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import IO
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from naru import config, home
+from naru.catalog import load_catalog
+from naru.clock import Clock, SystemClock
+from naru.control.api import AdminApi
+from naru.control.service import Control, NewKey
+from naru.control.side import SideRoutes, unknown_path
+from naru.deployments import Deployments
+from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
+from naru.gateway.auth import Auth
+from naru.gateway.call import Target, target_for
+from naru.gateway.serve import Gateway, Policy
+from naru.ledger.ledger import Ledger
+from naru.protocol.dialect import Dialect
+from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.providers import load_providers
+from naru.routing.table import Deployment
+from naru.storage.port import Store
+from naru.storage.sqlite import SqliteStore
+from naru.testing.sandbox import Sandbox
+from naru.transport.asgi import Receive, Scope, Send, serve_asgi
+from naru.transport.connect import Connector, Origin, Proxies
+from naru.transport.exchange import Exchange
+from naru.transport.upstream import UpstreamClient
+
+log = structlog.get_logger("naru")
+
+#: Client path -> dialect. What is here is hot, and passes the one choke point for money.
+HOT: Mapping[str, Dialect] = {"/v1/chat/completions": OPENAI_CHAT}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in HOT.values()}
+
+
+class FirstKeys(msgspec.Struct, frozen=True):
+    """Made when the store holds no key at all; shown once and kept nowhere."""
+
+    admin: str
+    caller: str
+
+
+class App:
+    """One gateway. `start` and `stop` may be called by the ASGI lifespan or by hand."""
+
+    def __init__(self, settings: config.Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.first_keys: FirstKeys | None = None
+        self.is_draining = False
+        self.gateway: Gateway
+        self.control: Control
+        self.web: Starlette
+        self._lock: IO[str] | None = None
+        self._store: Store
+        self._client: UpstreamClient
+        self._sandbox: Sandbox | None = None
+        self._providers = load_providers()
+        self._targets: dict[str, Target] = {}
+        self._base_urls: dict[str, str] = {}
+
+    # --- Life -----------------------------------------------------------------------------------------------------
+
+    async def start(self, make_first_keys: bool = True) -> None:
+        """Opens the store, takes the home's lock, starts the sandbox. Raises ConfigError. No upstream is contacted."""
+        settings = self.settings
+        home.prepare(settings.home)
+        self._lock = home.lock(settings.home)
+        self._store = open_store(settings)
+        records = await asyncio.wrap_future(self._store.keys())
+        auth = Auth(home.pepper(settings.home), self.clock, records)
+        self.control = Control(self._store, auth, self.clock, secrets.token_bytes)
+        self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
+        await self._start_sandboxes()
+        catalog = load_catalog(settings.ledger.krw_per_usd)
+        deployments = Deployments(settings, self._providers, catalog, frozenset(DIALECTS), self.clock.now())
+        policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort")
+        self.gateway = Gateway(
+            auth,
+            Ledger(self._store, self.clock),
+            deployments.table(),
+            self.target,
+            HOT,
+            policy,
+            Random(secrets.randbits(64)),
+        )
+        self.web = self._web(auth)
+        if make_first_keys and not auth.records:
+            self.first_keys = await self._make_first_keys()
+
+    async def stop(self) -> None:
+        """Closes connections, then writes what the ledger still holds, then the store: in this order nothing is lost."""
+        self.is_draining = True
+        self.gateway.cut_streams()
+        await self._client.close()
+        await self.gateway.ledger.close()
+        if self._sandbox is not None:
+            await self._sandbox.stop()
+        self._store.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def cut_streams(self) -> None:
+        self.gateway.cut_streams()
+
+    def drain(self) -> None:
+        """From now on /readyz says no; requests are still answered."""
+        self.is_draining = True
+
+    def not_ready(self) -> str | None:
+        if self.is_draining:
+            return "draining"
+        return "the ledger cannot be written" if self.gateway.ledger.is_failing else None
+
+    async def _make_first_keys(self) -> FirstKeys:
+        _, admin = await self.control.create_key(NewKey(name="first admin", role="admin"))
+        _, caller = await self.control.create_key(NewKey(name="first key"))
+        return FirstKeys(admin, caller)
+
+    async def _start_sandboxes(self) -> None:
+        for provider in self.settings.providers.values():
+            if provider.kind == "sandbox" and not provider.base_url:
+                if self._sandbox is None:
+                    self._sandbox = Sandbox()
+                    self._base_urls["sandbox"] = await self._sandbox.start()
+                self._base_urls[provider.name] = self._base_urls["sandbox"]
+
+    # --- Upstreams ------------------------------------------------------------------------------------------------
+
+    def target(self, deployment: Deployment) -> Target:
+        """What it takes to call a deployment; made at its first call and kept."""
+        target = self._targets.get(deployment.id)
+        if target is None or target.deployment is not deployment:
+            if len(self._targets) > 10_000:  # written-out model names come from callers
+                self._targets.clear()
+            target = self._targets[deployment.id] = self._make_target(deployment)
+        return target
+
+    def _make_target(self, deployment: Deployment) -> Target:
+        settings = self.settings.providers[deployment.provider]
+        kind = self._providers[settings.kind]
+        base_url = self._base_urls.get(settings.name) or settings.base_url or kind.base_url(deployment.region or None)
+        url = base_url.rstrip("/") + kind.paths["chat"]
+        origin = Origin.of(url, settings.allow_private or kind.is_local, str(settings.ca_file or ""))
+        headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in settings.headers.items()}}
+        if settings.api_key is not None and kind.auth != "none":
+            headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
+        path = url.split("://", 1)[1].partition("/")[2]
+        pool = self._client.pool(origin, settings.max_connections)
+        return target_for(deployment, DIALECTS[deployment.dialect], pool, "/" + path, headers)
+
+    # --- HTTP -----------------------------------------------------------------------------------------------------
+
+    async def serve(self, exchange: Exchange) -> None:
+        """A hot request, from whichever way in."""
+        await self.gateway.serve(exchange)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in HOT:
+            await serve_asgi(self.serve, scope, receive, send, self.settings.server.max_body_bytes)
+        else:
+            await self.web(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except ConfigError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _web(self, auth: Auth) -> Starlette:
+        side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
+        admin = AdminApi(self.control, auth, lambda: self.gateway.table, lambda: self.gateway.metrics).routes()
+        routes: list[BaseRoute] = [*side, *admin]
+        handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
+        return Starlette(routes=routes, exception_handlers=handlers)
+
+    def _on_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, NaruError)
+        status, body = OPENAI_CHAT.encode_error(error)
+        return Response(body, status, media_type="application/json")
+
+    def _on_http_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path = request.url.path
+        if error.status_code == 405 or path in HOT:
+            allowed = "POST" if path in HOT else (error.headers or {}).get("Allow", "another method")
+            return self._on_error(
+                request, MethodNotAllowed(f"{request.method} is not possible on {path}. Use {allowed}.")
+            )
+        return self._on_error(request, unknown_path(path, [*HOT, "/v1/models", "/v1/usage", "/v1/explain"]))
+
+    def _on_crash(self, request: Request, error: Exception) -> Response:
+        log.error("a request failed", path=request.url.path, exc_info=error)
+        return self._on_error(request, InternalError("Naru failed on this request; its log has the cause."))
+
+
+def _proxies(settings: config.ProxySettings) -> Proxies:
+    given = {"http": settings.http, "https": settings.https}
+    return Proxies({scheme: url.reveal() for scheme, url in given.items() if url is not None}, settings.no_proxy)
+
+
+def open_store(settings: config.Settings) -> Store:
+    """The store that settings.store.url names. Raises ConfigError."""
+    scheme, _, path = settings.store.url.reveal().partition("://")
+    if scheme != "sqlite":
+        raise ConfigError(
+            f"store.url begins with {scheme}://, which this version does not have. Use sqlite:///path/to/naru.db."
+        )
+    return SqliteStore(Path("/" + path.lstrip("/")) if path.startswith("/") else Path(path))
+
+
+def create() -> App:
+    """For ASGI servers: an App from naru.toml and the environment."""
+    return App(config.settings_of_process(None, {}))

@@ -1,0 +1,164 @@
+"""The catalogue's files: their shape, and how a row of one becomes a Price.
+
+Money is written as text ("0.0625"), in units per million tokens of the file's currency, so that no digit is lost.
+`above` starts a tier: the row holds when the whole request has more input tokens than that. `during` names one of the
+file's windows. `can` names one of the file's presets of capabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
+from functools import partial
+
+import msgspec
+from msgspec import Raw, Struct
+
+from naru.catalog.models import Capabilities
+from naru.ledger.pricing import Price, PriceRow, Rate, Window, krw_to_nano, make_price, usd_to_nano
+
+
+class RowData(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from"}):
+    input: Decimal
+    output: Decimal | None = None
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    audio_input: Decimal | None = None
+    audio_output: Decimal | None = None
+    reasoning: Decimal | None = None
+    thinking_output: Decimal | None = None
+    above: int = 0
+    since: date | None = None
+    until: date | None = None
+    during: str | None = None
+
+
+class WindowData(Struct, frozen=True, forbid_unknown_fields=True, rename={"holidays": "except"}):
+    """Weekdays (Monday 0), pairs of UTC times of day, and days on which the window does not hold."""
+
+    days: tuple[int, ...]
+    utc: tuple[tuple[str, str], ...]
+    holidays: tuple[date, ...] = ()
+
+
+class ModelData(Struct, frozen=True, forbid_unknown_fields=True):
+    """`upstream` is what the provider calls the model, when it is not the id. An empty `price` is an unknown one.
+
+    `source`, `as_of` and `region` stand in for the file's own.
+    """
+
+    id: str
+    price: tuple[RowData, ...]
+    label: str = ""
+    family: str = ""
+    aliases: tuple[str, ...] = ()
+    context: int | None = None
+    max_output: int | None = None
+    can: str = ""
+    upstream: str = ""
+    defaults: dict[str, Raw] = {}
+    retires: date | None = None
+    region: str = ""
+    source: str = ""
+    as_of: str = ""
+
+
+class OverlayFile(Struct, frozen=True, forbid_unknown_fields=True):
+    provider: str
+    source: str
+    as_of: str
+    models: tuple[ModelData, ...]
+    currency: str = "USD"
+    region: str = ""
+    note: str = ""
+    presets: dict[str, Capabilities] = {}
+    windows: dict[str, WindowData] = {}
+
+
+class SnapshotModel(Struct, frozen=True, forbid_unknown_fields=True):
+    """`names` are exact, None means the id; `starts` are beginnings, `patterns` regular expressions; all lower case."""
+
+    id: str
+    price: tuple[RowData, ...]
+    names: tuple[str, ...] | None = None
+    starts: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    context: int | None = None
+
+    def matches(self, name: str) -> bool:
+        if name in ((self.id.lower(),) if self.names is None else self.names):
+            return True
+        return name.startswith(self.starts) or any(re.search(pattern, name) for pattern in self.patterns)
+
+
+class SnapshotFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What tools/build_prices.py writes. The first model that matches a name is the one, as in the package itself."""
+
+    source: str
+    as_of: str
+    kinds: dict[str, tuple[SnapshotModel, ...]]
+
+    def find(self, kind: str, name: str) -> SnapshotModel | None:
+        """The model a name means; a compact date (-20251211) is also tried as the dashed one."""
+        models = self.kinds.get(kind, ())
+        for ref in dict.fromkeys((name, COMPACT_DATE.sub(r"-\1-\2-\3", name))):
+            for model in models:
+                if model.matches(ref):
+                    return model
+        return None
+
+
+COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
+
+decode_overlay = msgspec.json.Decoder(OverlayFile).decode
+decode_snapshot = msgspec.json.Decoder(SnapshotFile).decode
+
+
+class Origin(Struct, frozen=True):
+    """Where a price comes from and in what money it is written."""
+
+    source: str
+    as_of: str
+    currency: str = "USD"
+    krw_per_usd: Decimal | None = None
+
+
+def price_of(rows: tuple[RowData, ...], origin: Origin, windows: Mapping[str, WindowData]) -> Price | None:
+    """A Price, or None when there are no rows or no rate for their currency. Raises ValueError on a row in error."""
+    if not rows:
+        return None
+    to_nano, fx = usd_to_nano, ""
+    if origin.currency == "KRW":
+        if origin.krw_per_usd is None:
+            return None
+        to_nano, fx = partial(krw_to_nano, krw_per_usd=origin.krw_per_usd), f"{origin.krw_per_usd} KRW/USD"
+    elif origin.currency != "USD":
+        raise ValueError(f"unknown currency {origin.currency}")
+
+    def row_of(data: RowData) -> PriceRow:
+        rates = {name: to_nano(value) for name in RATES if (value := getattr(data, name)) is not None}
+        return PriceRow(
+            rate=Rate(**rates),
+            min_input_tokens=data.above + 1 if data.above else 0,
+            valid_from=data.since,
+            valid_until=data.until,
+            windows=windows_of(windows[data.during]) if data.during else (),
+        )
+
+    made = map(row_of, rows)
+    return make_price(made, source=origin.source, as_of=origin.as_of, currency=origin.currency, fx=fx)
+
+
+def windows_of(data: WindowData) -> tuple[Window, ...]:
+    return tuple(Window(data.days, second_of(start), second_of(end), data.holidays) for start, end in data.utc)
+
+
+def second_of(text: str) -> int:
+    moment = time.fromisoformat(text)
+    return moment.hour * 3600 + moment.minute * 60 + moment.second
+
+
+RATES = Rate.__struct_fields__

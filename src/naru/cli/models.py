@@ -1,0 +1,107 @@
+"""naru models list | show | aliases"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from naru import config
+from naru.catalog import Catalog, load_catalog
+from naru.catalog.models import Model
+from naru.cli.backend import config_option, connect, json_option
+from naru.cli.output import print_json, print_table
+from naru.errors import NotFound
+
+
+@click.group("models")
+def command() -> None:
+    """List and show the models that this gateway offers."""
+
+
+@command.command("list")
+@click.option("--all", "show_all", is_flag=True, help="The whole catalogue, not only what is enabled here.")
+@config_option
+@json_option
+def list_models(show_all: bool, config_path: Path | None, as_json: bool) -> None:
+    """Model names that a key can use here."""
+    catalog = _catalog(config_path)
+    if show_all:
+        data = [_summary(model) for model in catalog.models()]
+    else:
+        deployments = connect(config_path).request("GET", "/admin/deployments")["data"]
+        data = list(_enabled(catalog, deployments))
+    if as_json:
+        print_json({"data": data})
+        return
+    rows = [(m["id"], m["label"], m["context"], m["source"], ", ".join(m["deployments"])) for m in data]
+    print_table(("model", "label", "context", "source", "deployments"), rows, "No models. `naru check` says why.")
+
+
+def _enabled(catalog: Catalog, deployments: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    by_route: dict[str, list[str]] = {}
+    for deployment in deployments:
+        by_route.setdefault(deployment["route"], []).append(deployment["id"])
+    for route, ids in by_route.items():
+        model = catalog.get(route)
+        summary = _summary(model) if model else {"id": route, "label": "", "context": None, "source": "naru.toml"}
+        yield summary | {"id": route, "deployments": ids}
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "label": model.label,
+        "context": model.context,
+        "max_output": model.max_output,
+        "source": model.source,
+        "aliases": list(model.aliases),
+        "deployments": [f"{offer.provider}/{offer.upstream_model}" for offer in model.offers],
+    }
+
+
+@command.command("show")
+@click.argument("model")
+@config_option
+def show(model: str, config_path: Path | None) -> None:
+    """All that the catalogue knows of MODEL (a name or an alias), prices with source and date, as JSON."""
+    catalog = _catalog(config_path)
+    found = catalog.get(model)
+    if found is None:
+        near = catalog.nearest(model)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise NotFound(f"The catalogue has no model {model!r}.{hint}", code="model_not_found")
+    shown = msgspec.to_builtins(found)
+    for offer, source in zip(shown["offers"], found.offers, strict=True):
+        price = source.price
+        offer["price"] = price and {
+            "version": price.version,
+            "source": price.source,
+            "as_of": price.as_of,
+            "currency": price.currency,
+            "unit": "nano-USD per million tokens",
+            "rows": msgspec.to_builtins(price.rows),
+        }
+        offer["defaults"] = {name: msgspec.json.decode(raw) for name, raw in source.defaults.items()}
+    print_json(shown)
+
+
+@command.command("aliases")
+@config_option
+@json_option
+def aliases(config_path: Path | None, as_json: bool) -> None:
+    """Other names that reach the same models."""
+    pairs = [(alias, model.id) for model in _catalog(config_path).models() for alias in model.aliases]
+    declared = config.settings_of_process(config_path, {}).models.values()
+    pairs += [(alias, model.name) for model in declared for alias in model.aliases]
+    if as_json:
+        print_json(dict(pairs))
+    else:
+        print_table(("alias", "model"), sorted(pairs), "No aliases.")
+
+
+def _catalog(config_path: Path | None) -> Catalog:
+    return load_catalog(config.settings_of_process(config_path, {}).ledger.krw_per_usd)

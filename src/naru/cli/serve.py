@@ -1,0 +1,119 @@
+"""naru serve"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+import click
+import structlog
+import uvicorn
+import uvloop
+
+from naru import __version__, config, home, log
+from naru.app import HOT, App
+from naru.cli.exits import OK
+from naru.control.local import serve_control
+from naru.errors import ConfigError
+from naru.transport.fast import fast_protocol
+from naru.transport.server import Server
+
+BACKLOG = 2048
+TRY_MODEL = "sandbox/echo"
+TRY_TEXT = "안녕하세요! Hello, Naru."
+
+
+@click.command("serve")
+@click.option("--config", "config_path", type=click.Path(dir_okay=False, path_type=Path), help="naru.toml to use.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 picks a free one.  [default: 8000]")
+@click.option("--workers", type=int, help="Processes.  [default: 1]")
+def command(config_path: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
+    """Run the gateway until SIGTERM or Ctrl-C, then let open streams finish."""
+    settings = config.settings_of_process(config_path, {"host": host, "port": port, "workers": workers})
+    if settings.server.workers > 1:
+        raise ConfigError(
+            "server.workers: SQLite has one writer, so this version runs one process. Start further gateways with a NARU_HOME "
+            "each, or leave workers at 1."
+        )
+    log.configure(settings.log_level)
+    listener = listen(settings.server.host, settings.server.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(App(settings), listener))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is one clear sentence before anything else starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --port."
+        ) from error
+
+
+async def run(app: App, listener: socket.socket) -> int:
+    """Everything between a bound socket and the exit code."""
+    await app.start()
+    control = await serve_control(app, home.control_socket(app.settings.home))
+    server = Server(
+        uvicorn.Config(
+            app,
+            http=fast_protocol(app.serve, frozenset(path.encode() for path in HOT), app.settings.server.max_body_bytes),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+        ),
+        drain_s=app.settings.server.drain_s,
+        on_drain=app.drain,
+        on_cut=app.cut_streams,
+        on_started=lambda: announce(app, listener),
+    )
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        control.close()
+        await app.stop()
+    structlog.get_logger("naru").info("stopped", exit_code=server.exit_code)
+    return server.exit_code or OK
+
+
+def announce(app: App, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = [f"Naru {__version__} listens on {base_url}"]
+    if app.settings.source:
+        lines.append(f"Configuration: {app.settings.source}")
+    providers = [name for name in app.settings.providers if name != "sandbox"]
+    lines.append(
+        f"Providers: {', '.join(providers)}" if providers else "No provider is configured yet: the sandbox answers."
+    )
+    lines.append("")
+    keys = app.first_keys
+    if keys is None:
+        lines += [
+            f"OpenAI clients: base_url = {base_url}/v1 and one of your keys (`naru keys list`, `naru keys create NAME`)."
+        ]
+    else:
+        body = json.dumps({"model": TRY_MODEL, "messages": [{"role": "user", "content": TRY_TEXT}]}, ensure_ascii=False)
+        lines += [
+            "First start. These two keys are shown only now; Naru keeps digests.",
+            f"  admin key  {keys.admin}",
+            f"  your key   {keys.caller}",
+            "",
+            "Try it:",
+            f"  curl {base_url}/v1/chat/completions \\",
+            f'    -H "Authorization: Bearer {keys.caller}" -H "Content-Type: application/json" \\',
+            f"    -d {shlex.quote(body)}",
+            "",
+            f"OpenAI clients: base_url = {base_url}/v1, api_key = your key.",
+        ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

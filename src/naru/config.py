@@ -1,0 +1,464 @@
+"""naru.toml, the environment and flags -> frozen Settings. The only module of the product that reads os.environ.
+
+What wins: flags, then NARU_… variables, then the file, then defaults. The file is the one named by a flag, else by
+NARU_CONFIG, else ./naru.toml, else NARU_HOME/naru.toml; without one, defaults hold. Anything unknown is an error that
+names the file, the key and the nearest known name. docs/configuration.md lists every setting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from naru.catalog import load_catalog
+from naru.config_schema import (
+    SECTIONS,
+    CacheSettings,
+    ClientSettings,
+    DeploymentSettings,
+    EngineSettings,
+    LedgerSettings,
+    ModelSettings,
+    ProviderSettings,
+    ProxySettings,
+    Reader,
+    Secret,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    Timeouts,
+    bare,
+    nearest,
+    without_none,
+)
+from naru.errors import ConfigError
+from naru.providers import Provider, load_providers
+
+__all__ = [
+    "CacheSettings",
+    "ClientSettings",
+    "DeploymentSettings",
+    "EngineSettings",
+    "LedgerSettings",
+    "ModelSettings",
+    "ProviderSettings",
+    "ProxySettings",
+    "Secret",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "Timeouts",
+    "environment_names",
+    "load_settings",
+    "settings_of_process",
+]
+
+TOP_LEVEL = (*SECTIONS, "log_level", "providers", "models", "engines")
+SANDBOX = "sandbox"
+VARIABLE = re.compile(r"\$(\$?)\{(\w+)\}")
+PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+#: inet_aton reads 0x7f.1 and 2130706433 as addresses; whoever writes those hides something.
+ODD_ADDRESS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*", re.IGNORECASE)
+YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def settings_of_process(path: Path | None, flags: Mapping[str, object]) -> Settings:
+    """load_settings with this process's environment."""
+    return load_settings(path, os.environ, flags)
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """Reads everything once. `flags` are named as in `environment_names`' values, plus `home`; None means not given.
+
+    Raises ConfigError, which names the file and the key, or the variable, or the flag.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    home = _home(environ, given.pop("home", None))
+    source = _find_file(path, environ, home)
+    reader = Reader(str(source) if source else "configuration")
+    table = _read_file(source, {**environ, "NARU_HOME": str(home)}, reader)
+    sections = _sections(table, environ, given, reader)
+    base = msgspec.structs.replace(
+        _base(home, source, sections, reader), proxies=_proxies(environ), client=_client(environ)
+    )
+    models = {
+        name: reader.struct(ModelSettings, item, f"models.{name}", name=name) for name, item in table["models"].items()
+    }
+    engines = {
+        name: reader.struct(EngineSettings, item, f"engines.{name}", name=name)
+        for name, item in table["engines"].items()
+    }
+    providers = _Providers(reader, environ, source.parent if source else Path())
+    enabled = providers.enabled(table["providers"], models)
+    _check_models(models, enabled, providers)
+    return msgspec.structs.replace(base, providers=enabled, models=models, engines=engines)
+
+
+def environment_names() -> dict[str, str]:
+    """Every NARU_ variable that sets one setting, and the setting: NARU_PORT -> server.port, NARU_STORE_URL -> …
+
+    The server's own settings go without the section's name. Flags are called as the settings are.
+    """
+    names = {"NARU_LOG_LEVEL": "log_level"}
+    for section, cls in SECTIONS.items():
+        prefix = "" if section == "server" else f"{section}_"
+        names |= {f"NARU_{prefix}{field}".upper(): f"{section}.{field}" for field in cls.__struct_fields__}
+    return names
+
+
+def _base(home: Path, source: Path | None, sections: dict[str, dict[str, Any]], reader: Reader) -> Settings:
+    """The sections that need nothing else. Tells the reader the rate that prices in won need."""
+    sections["store"].setdefault("url", Secret(f"sqlite:///{home}/naru.db"))
+    ledger = LedgerSettings(**sections["ledger"])
+    if ledger.display_currency == "KRW" and ledger.krw_per_usd is None:
+        raise reader.error("ledger.krw_per_usd", "is missing: display_currency is KRW (say krw_per_usd = 1390)")
+    reader.krw_per_usd = ledger.krw_per_usd
+    return Settings(
+        home=home,
+        source=source,
+        server=ServerSettings(**sections["server"]),
+        store=StoreSettings(**sections["store"]),
+        ledger=ledger,
+        cache=CacheSettings(**sections["cache"]),
+        **sections[""],
+    )
+
+
+# --- Files and variables ------------------------------------------------------------------------------------------
+
+
+def _home(environ: Mapping[str, str], flag: object) -> Path:
+    text = flag or environ.get("NARU_HOME")
+    if text:
+        return Path(str(text)).expanduser()
+    return Path(environ["HOME"] if environ.get("HOME") else Path.home()) / ".naru"
+
+
+def _find_file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | None:
+    named = path or (Path(environ["NARU_CONFIG"]) if environ.get("NARU_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"{named}: there is no such file")
+        return named
+    return next((file for file in (Path("naru.toml"), home / "naru.toml") if file.is_file()), None)
+
+
+def _read_file(file: Path | None, environ: Mapping[str, str], reader: Reader) -> dict[str, Any]:
+    """The file's tables with variables put in, and empty ones for those that it leaves out."""
+    table = _parse(file) if file else {}
+    reader.known(table, TOP_LEVEL, "")
+    for name in TOP_LEVEL:
+        if name != "log_level":
+            table[name] = reader.table(table.get(name, {}), name)
+    for name, item in table["providers"].items():
+        reader.table(item, f"providers.{name}")
+    return _expand_all(table, environ, reader)
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: this is not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _expand_all(table: dict[str, Any], environ: Mapping[str, str], reader: Reader) -> dict[str, Any]:
+    """Puts variables into every text, but leaves disabled providers alone: their keys need not exist."""
+    providers = table["providers"]
+    disabled = {name: item for name, item in providers.items() if item.get("enabled") is False}
+    rest = {**table, "providers": {name: item for name, item in providers.items() if name not in disabled}}
+    expanded: dict[str, Any] = _expand(rest, "", environ, reader)
+    expanded["providers"] |= disabled
+    return expanded
+
+
+def _expand(value: Any, key: str, environ: Mapping[str, str], reader: Reader) -> Any:
+    if isinstance(value, dict):
+        return {name: _expand(item, f"{key}.{name}".lstrip("."), environ, reader) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, f"{key}[{index}]", environ, reader) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def put(match: re.Match[str]) -> str:
+        escaped, name = match.groups()
+        if escaped:
+            return match[0][1:]
+        if not environ.get(name):
+            way_out = ", or set enabled = false in this table" if key.startswith("providers.") else ""
+            hint = nearest(name, environ)
+            raise reader.error(key, f"the variable {name} is not set{hint}. Set it, or write the value here{way_out}")
+        return environ[name]
+
+    return VARIABLE.sub(put, value)
+
+
+def _sections(
+    table: Mapping[str, Any], environ: Mapping[str, str], flags: Mapping[str, object], reader: Reader
+) -> dict[str, dict[str, Any]]:
+    """Section -> field -> value, from the file, the environment and the flags; the section "" is the top level."""
+    types = {f"{section}.{field.name}": field.type for section, cls in SECTIONS.items() for field in _fields(cls)}
+    types["log_level"] = next(field.type for field in _fields(Settings) if field.name == "log_level")
+    values: dict[str, Any] = {}
+    for section, cls in SECTIONS.items():
+        reader.known(table[section], cls.__struct_fields__, section)
+        values |= {f"{section}.{name}": item for name, item in table[section].items()}
+    values |= {"log_level": table["log_level"]} if "log_level" in table else {}
+    read = {key: reader.value(types[key], item, key) for key, item in values.items()}
+    from_environment = Reader("environment")
+    for name, key in environment_names().items():
+        if environ.get(name):
+            read[key] = from_environment.value(types[key], _typed(types[key], environ[name]), name)
+    from_flags = Reader("command line")
+    for flag, item in flags.items():
+        key = flag if flag in types else f"server.{flag}"
+        from_flags.known([key], types, "")
+        read[key] = from_flags.value(types[key], item, f"--{flag}")
+    sections: dict[str, dict[str, Any]] = {"": {}, **{name: {} for name in SECTIONS}}
+    for key, item in read.items():
+        section, _, name = key.rpartition(".")
+        sections[section][name] = item
+    return sections
+
+
+def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(cls)
+
+
+def _typed(kind: Any, text: str) -> object:
+    """A variable's text as TOML would have given it; what does not fit stays text, and the reader says so."""
+    plain, _ = bare(without_none(kind))
+    try:
+        if plain is bool:
+            return YES_NO.get(text.lower(), text)
+        if plain is int:
+            return int(text)
+        return Decimal(text) if plain in (float, Decimal) else text
+    except (ValueError, ArithmeticError):
+        return text
+
+
+def _proxies(environ: Mapping[str, str]) -> ProxySettings:
+    """The lower-case names win, as in curl."""
+
+    def get(name: str) -> str:
+        return environ.get(name) or environ.get(name.upper()) or ""
+
+    return ProxySettings(
+        https=Secret(get("https_proxy")) if get("https_proxy") else None,
+        http=Secret(get("http_proxy")) if get("http_proxy") else None,
+        no_proxy=tuple(host.strip() for host in get("no_proxy").split(",") if host.strip()),
+    )
+
+
+def _client(environ: Mapping[str, str]) -> ClientSettings:
+    key = environ.get("NARU_ADMIN_KEY")
+    return ClientSettings(base_url=environ.get("NARU_BASE_URL", ""), admin_key=Secret(key) if key else None)
+
+
+# --- Providers ----------------------------------------------------------------------------------------------------
+
+
+class _Providers:
+    """Makes ProviderSettings out of tables, out of the environment, or because a deployment names a kind."""
+
+    def __init__(self, reader: Reader, environ: Mapping[str, str], folder: Path) -> None:
+        self.reader = reader
+        self.environ = environ
+        self.folder = folder
+        self.kinds = load_providers()
+
+    def enabled(self, tables: Mapping[str, Any], models: Mapping[str, ModelSettings]) -> dict[str, ProviderSettings]:
+        """Declared ones; the sandbox unless disabled; those whose key is in the environment, when the file declares
+        none, or when a deployment names them."""
+        declared = {name: self.declared(name, table) for name, table in tables.items()}
+        found = {name: provider for name, provider in declared.items() if provider.enabled}
+        named = {deployment.provider for model in models.values() for deployment in model.deployments}
+        is_free_choice = not declared.keys() - {SANDBOX}
+        for kind in self.kinds.values():
+            is_wanted = kind.kind in named or kind.kind == SANDBOX or (is_free_choice and self.key_of(kind) is not None)
+            if kind.kind not in declared and is_wanted and self.is_ready(kind):
+                found[kind.kind] = self.complete(ProviderSettings(name=kind.kind, kind=kind.kind))
+        return found
+
+    def declared(self, name: str, table: object) -> ProviderSettings:
+        key = f"providers.{name}"
+        if not PROVIDER_NAME.fullmatch(name):
+            raise self.reader.error(key, "a provider's name has letters, digits, dots, dashes and underscores")
+        provider = self.reader.struct(ProviderSettings, table, key, name=name)
+        kind = provider.kind or name
+        if kind not in self.kinds:
+            where = f"{key}.kind" if provider.kind else key
+            why = "no such kind" if provider.kind else "say its kind; the name is not one"
+            known = ", ".join(self.kinds)
+            raise self.reader.error(where, f"{why}{nearest(kind, self.kinds)}. Kinds: {known}")
+        provider = msgspec.structs.replace(provider, kind=kind)
+        return self.complete(provider) if provider.enabled else provider
+
+    def is_ready(self, kind: Provider) -> bool:
+        """Whether it works without a table of its own: it has an address, and its key where it needs one."""
+        return kind.kind == SANDBOX or (bool(kind.hosts) and (kind.auth != "bearer" or self.key_of(kind) is not None))
+
+    def key_of(self, kind: Provider) -> Secret | None:
+        return next((Secret(self.environ[name]) for name in kind.env if self.environ.get(name)), None)
+
+    def complete(self, provider: ProviderSettings) -> ProviderSettings:
+        """Fills in key, region and address, and checks them."""
+        key, kind = f"providers.{provider.name}", self.kinds[provider.kind]
+        api_key = provider.api_key or (self.key_of(kind) if kind.auth != "none" else None)
+        if kind.auth == "bearer" and api_key is None:
+            variable = kind.env[0] if kind.env else "its variable"
+            raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here")
+        base_url, region = provider.base_url, provider.region
+        if base_url is not None:
+            base_url = self.checked_url(provider, kind)
+        elif kind.kind != SANDBOX:
+            self.check_region(kind, region, f"{key}.region" if region else f"{key}.base_url")
+            region = region or (next(iter(kind.hosts)) if len(kind.hosts) > 1 else "")
+        ca_file = provider.ca_file
+        if ca_file is not None:
+            ca_file = self.folder / ca_file.expanduser()
+            if not ca_file.is_file():
+                raise self.reader.error(f"{key}.ca_file", f"there is no file {ca_file}")
+        return msgspec.structs.replace(provider, api_key=api_key, base_url=base_url, region=region, ca_file=ca_file)
+
+    def check_region(self, kind: Provider, region: str, key: str) -> None:
+        try:
+            kind.base_url(region)
+        except ConfigError as error:
+            raise self.reader.error(key, error.message) from None
+
+    def checked_url(self, provider: ProviderSettings, kind: Provider) -> str:
+        key, text = f"providers.{provider.name}.base_url", (provider.base_url or "").rstrip("/")
+        try:
+            url = urlsplit(text)
+            host = (url.hostname or "").rstrip(".")
+            problem = _url_problem(url, host)
+        except ValueError as error:  # a port out of range, brackets that do not close
+            raise self.reader.error(key, f"is not a URL: {error}") from None
+        if problem:
+            raise self.reader.error(key, problem)
+        if not provider.allow_private and _is_private(host) and not (kind.is_local and _is_loopback(host)):
+            raise self.reader.error(key, f"{host} is a private address; if that is meant, set allow_private = true")
+        return text
+
+
+def _url_problem(url: SplitResult, host: str) -> str:
+    """What is wrong with an upstream's address, or nothing. Reading the port raises ValueError when it is none."""
+    if url.scheme not in ("http", "https"):
+        return "must begin with http:// or https://"
+    if url.username is not None or url.password is not None:
+        return "must not hold a user or password; the key belongs in api_key"
+    if url.query or url.fragment:
+        return "must not have a query or a fragment"
+    if not host or url.port == 0:
+        return "has no host"
+    if ODD_ADDRESS.fullmatch(host) and _address(host) is None:
+        return f"{host} is neither a name nor an address in plain form"
+    return ""
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
+
+
+def _is_private(host: str) -> bool:
+    """For literal addresses and localhost; what a name resolves to is checked when connecting."""
+    address = _address(host)
+    return _is_loopback(host) or (address is not None and not address.is_global)
+
+
+# --- Models -------------------------------------------------------------------------------------------------------
+
+
+def _check_models(
+    models: Mapping[str, ModelSettings], enabled: Mapping[str, ProviderSettings], providers: _Providers
+) -> None:
+    reader = providers.reader
+    names = _names(models, reader)
+    for model in models.values():
+        key = f"models.{model.name}"
+        if not model.deployments:
+            raise reader.error(f"{key}.deployments", "needs at least one deployment")
+        for index, deployment in enumerate(model.deployments):
+            _check_deployment(deployment, f"{key}.deployments[{index}]", enabled, providers)
+        for index, fallback in enumerate(model.fallbacks):
+            _check_fallback(fallback, f"{key}.fallbacks[{index}]", names, enabled, reader)
+    for model in models.values():
+        _check_cycle(model.name, models, names, reader)
+
+
+def _names(models: Mapping[str, ModelSettings], reader: Reader) -> dict[str, str]:
+    """Every declared name and alias -> the model. Raises ConfigError when one stands for two."""
+    names = {name: name for name in models}
+    for model in models.values():
+        for index, alias in enumerate(model.aliases):
+            if names.setdefault(alias, model.name) != model.name or alias in models:
+                owner = names[alias]
+                raise reader.error(f"models.{model.name}.aliases[{index}]", f'"{alias}" already names models.{owner}')
+    return names
+
+
+def _check_deployment(
+    deployment: DeploymentSettings, key: str, enabled: Mapping[str, ProviderSettings], providers: _Providers
+) -> None:
+    reader, provider = providers.reader, enabled.get(deployment.provider)
+    if provider is None:
+        kind = providers.kinds.get(deployment.provider)
+        ways = f"declare [providers.{deployment.provider}]" + (f" or set {kind.env[0]}" if kind and kind.env else "")
+        hint = "" if kind else nearest(deployment.provider, enabled)
+        message = f'"{deployment.provider}" is not an enabled provider{hint}: {ways}. Enabled: {", ".join(enabled)}'
+        raise reader.error(f"{key}.provider", message)
+    kind = providers.kinds[provider.kind]
+    if deployment.region and provider.base_url is None:
+        providers.check_region(kind, deployment.region, f"{key}.region")
+    if deployment.endpoint not in kind.paths:
+        raise reader.error(f"{key}.endpoint", f"{kind.kind} has no such endpoint; it has {', '.join(kind.paths)}")
+
+
+def _check_fallback(
+    name: str, key: str, names: Mapping[str, str], enabled: Mapping[str, ProviderSettings], reader: Reader
+) -> None:
+    provider, slash, _ = name.partition("/")
+    if name in names or (slash and provider in enabled):
+        return
+    catalog = load_catalog()
+    if catalog.get(name) is None:
+        known = [*names, *catalog.names()]
+        raise reader.error(key, f'there is no model "{name}"{nearest(name, known)}')
+
+
+def _check_cycle(start: str, models: Mapping[str, ModelSettings], names: Mapping[str, str], reader: Reader) -> None:
+    """Raises ConfigError when following fallbacks from `start` comes back to it."""
+    trails = [[start]]
+    seen = set()
+    while trails:
+        trail = trails.pop()
+        for fallback in models[trail[-1]].fallbacks:
+            target = names.get(fallback)
+            if target == start:
+                raise reader.error(f"models.{start}.fallbacks", f"go in a circle: {' -> '.join([*trail, start])}")
+            if target is not None and target not in seen:
+                seen.add(target)
+                trails.append([*trail, target])

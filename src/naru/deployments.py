@@ -1,0 +1,134 @@
+"""From settings and catalogue to the routing table: which model names exist here, and who answers each. Pure.
+
+A model declared in naru.toml goes first; every catalogue model that an enabled provider offers comes after it, with the
+catalogue's aliases; `provider/model` reaches any other model of an enabled provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from naru.catalog import Catalog
+from naru.catalog.models import Model, Offer
+from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
+from naru.ledger.pricing import FREE, Price
+from naru.providers import Provider
+from naru.routing.table import Deployment, Route, Table, Timeouts
+
+NO_OFFER = Offer(provider="", upstream_model="", price=None)
+
+
+class Deployments:
+    """Makes deployments; knows the settings, the providers' data and the catalogue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Mapping[str, Provider],
+        catalog: Catalog,
+        dialects: frozenset[str],
+        now: float,
+    ) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.catalog = catalog
+        self.dialects = dialects
+        self.now = now
+
+    def table(self) -> Table:
+        declared = {name: self._declared(model) for name, model in self.settings.models.items()}
+        offered = {route.name: route for route in self._offered() if route.name not in declared}
+        routes = {**declared, **offered}
+        return Table(routes.values(), dict(self._aliases(routes)), self.explicit, self.catalog.nearest)
+
+    def explicit(self, provider_name: str, model: str) -> Deployment | None:
+        """The deployment of `provider/model` as a caller wrote it."""
+        provider = self.settings.providers.get(provider_name)
+        if provider is None or not self._speaks(provider):
+            return None
+        kind = self.providers[provider.kind]
+        if kind.is_catalogued and self.catalog.get(f"{kind.kind}/{model}") is None:
+            return None
+        return self._deployment(provider, model)
+
+    def _speaks(self, provider: ProviderSettings) -> bool:
+        return self.providers[provider.kind].dialect in self.dialects
+
+    def _declared(self, model: ModelSettings) -> Route:
+        deployments = tuple(self._of_model(model, deployment) for deployment in model.deployments)
+        return Route(model.name, deployments, model.fallbacks, model.strategy)
+
+    def _of_model(self, model: ModelSettings, wanted: DeploymentSettings) -> Deployment:
+        return self._deployment(self.settings.providers[wanted.provider], wanted.model, model, wanted)
+
+    def _offered(self) -> Iterator[Route]:
+        for model in self.catalog.models():
+            deployments = tuple(
+                self._deployment(provider, model.id)
+                for provider in self.settings.providers.values()
+                if self._speaks(provider) and _offer(model, provider.kind, provider.region) is not None
+            )
+            if deployments:
+                yield Route(model.id, deployments)
+
+    def _aliases(self, routes: Mapping[str, Route]) -> Iterator[tuple[str, str]]:
+        for model in self.catalog.models():
+            if model.id in routes:
+                yield from ((alias, model.id) for alias in model.aliases if alias not in routes)
+        for declared in self.settings.models.values():
+            yield from ((alias, declared.name) for alias in declared.aliases)
+
+    def _deployment(
+        self,
+        provider: ProviderSettings,
+        name: str,
+        model: ModelSettings | None = None,
+        wanted: DeploymentSettings | None = None,
+    ) -> Deployment:
+        """`name` is a catalogue id or alias that the provider offers, else taken as the upstream's own."""
+        region = (wanted.region if wanted else "") or provider.region
+        entry = self.catalog.get(name) or self.catalog.get(f"{provider.kind}/{name}")
+        offer = _offer(entry, provider.kind, region)
+        # What follows a question mark is the sandbox's own; no provider's name has one.
+        upstream = offer.upstream_model if offer is not None and "?" not in name else name
+        kind = self.providers[provider.kind]
+        return Deployment(
+            id=f"{provider.name}/{name.removeprefix(provider.name + '/')}" + (f"@{region}" if region else ""),
+            provider=provider.name,
+            model=upstream,
+            dialect=kind.dialect,
+            quirks=kind.quirks_for(upstream),
+            price=self._said(provider, model, wanted) or self._known(provider.kind, offer, upstream, region),
+            region=region,
+            priority=wanted.priority if wanted else 1,
+            weight=wanted.weight if wanted else 1,
+            timeouts=_timeouts(model),
+            defaults=(offer or NO_OFFER).defaults,
+            max_output=entry.max_output if entry else None,
+        )
+
+    def _said(
+        self, provider: ProviderSettings, model: ModelSettings | None, wanted: DeploymentSettings | None
+    ) -> Price | None:
+        """The operator's word: for the deployment, else the model, else the provider."""
+        return (wanted and wanted.price) or (model and model.price) or provider.price
+
+    def _known(self, kind: str, offer: Offer | None, upstream: str, region: str) -> Price | None:
+        """The catalogue's price; free only if the operator said so for all that has none."""
+        known = offer.price if offer is not None else None
+        known = known or self.catalog.price(kind, upstream, self.now, region or None)
+        return FREE if known is None and self.settings.ledger.unpriced == "free" else known
+
+
+def _offer(model: Model | None, kind: str, region: str) -> Offer | None:
+    """The model's offer by that kind of provider, the one for the region before the one for all regions."""
+    offers = [offer for offer in (model.offers if model else ()) if offer.provider == kind]
+    exact = next((offer for offer in offers if offer.region == region), None)
+    return exact or next((offer for offer in offers if offer.region is None), None)
+
+
+def _timeouts(model: ModelSettings | None) -> Timeouts:
+    if model is None or model.timeouts is None:
+        return Timeouts()
+    given = model.timeouts
+    return Timeouts(given.connect_s, given.ttft_s, given.idle_s, given.total_s)

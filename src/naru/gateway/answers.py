@@ -1,0 +1,279 @@
+"""The two kinds of upstream answer, as sinks that transport pushes bytes into.
+
+`PlainAnswer` is read whole. `StreamAnswer` holds back until the first content, so that a failure before it can go to another
+deployment; from then on bytes go straight to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+import msgspec
+
+from naru.errors import NaruError, UpstreamBroken, UpstreamError
+from naru.gateway.call import Target
+from naru.protocol.dialect import StreamRelay
+from naru.protocol.retry_after import retry_after
+from naru.transport.exchange import Exchange
+from naru.transport.upstream import Connection, Headers
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 1024 * 1024
+
+
+def client_left() -> UpstreamError:
+    """Ends an attempt whose client is gone; nobody sees it but the ledger."""
+    return UpstreamBroken("The client left.", code="client_gone")
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """A whole answer: status, headers with lower-case names, body as it came (still compressed, if it was)."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for key, value in self.headers if key == name), b"")
+
+
+class PlainAnswer:
+    """Sink for an answer that is read whole; `await future` for it."""
+
+    __slots__ = ("connection", "future", "headers", "is_over", "limit", "pieces", "size", "status")
+
+    def __init__(self, future: asyncio.Future[Plain], limit: int = MAX_ANSWER_BYTES) -> None:
+        self.future = future
+        self.limit = limit
+        self.connection: Connection | None = None
+        self.is_over = False
+        self.status = 0
+        self.headers: Headers = []
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+
+    def on_data(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > self.limit:
+            self.drop(UpstreamBroken(f"The upstream's answer is larger than {self.limit} bytes."))
+            return
+        self.pieces.append(data)
+        if self.connection is not None:
+            self.connection.progress(self)
+
+    def on_end(self) -> None:
+        self.is_over = True
+        if not self.future.done():
+            body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+            self.future.set_result(Plain(self.status, self.headers, body))
+
+    def on_failure(self, error: UpstreamError) -> None:
+        self.is_over = True
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def drop(self, error: UpstreamError) -> None:
+        """Gives up on the answer and closes its connection."""
+        if not self.is_over and self.connection is not None:
+            self.connection.abort(self)
+        self.on_failure(error)
+
+
+class Abandon:
+    """Listener that drops a plain answer as soon as its client has left."""
+
+    def __init__(self, answer: PlainAnswer) -> None:
+        self.answer = answer
+
+    def on_pause(self) -> None: ...
+
+    def on_resume(self) -> None: ...
+
+    def on_gone(self) -> None:
+        if not self.answer.is_over:
+            self.answer.drop(client_left())
+
+
+class StreamAnswer:
+    """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`."""
+
+    __slots__ = (
+        "_future", "_held", "connection", "error", "exchange", "headers", "is_ended", "is_gone", "is_over", "loop", "plain",
+        "relay", "status",
+    )  # fmt: skip
+
+    def __init__(self, relay: StreamRelay, loop: asyncio.AbstractEventLoop) -> None:
+        self.relay = relay
+        self.loop = loop
+        self.connection: Connection | None = None
+        self.exchange: Exchange | None = None
+        self.plain: PlainAnswer | None = None
+        self.status = 0
+        self.headers: Headers = []
+        self.error: NaruError | None = None
+        self.is_over = False
+        self.is_ended = False
+        self.is_gone = False
+        self._held: list[bytes] = []
+        self._future: asyncio.Future[Plain | None] = loop.create_future()
+
+    # --- Sink ---------------------------------------------------------------------------------------------------
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        if status != 200 or not content_type.lower().startswith(b"text/event-stream"):
+            self.plain = PlainAnswer(self._future, MAX_ERROR_BYTES)  # type: ignore[arg-type]
+            self.plain.on_head(status, headers)
+
+    def on_data(self, data: bytes) -> None:
+        if self.plain is not None:
+            self.plain.on_data(data)
+            if self.plain.is_over:
+                self._stop(self.error)
+            return
+        if self.is_over:
+            return
+        relay = self.relay
+        out = relay.feed(data)
+        if relay.error is not None:
+            self._pass_on(out)
+            self._stop(relay.error)
+            return
+        if out:
+            self._pass_on(out)
+
+    def on_end(self) -> None:
+        if self.plain is not None:
+            self.is_over = True
+            self.plain.on_end()
+        elif not self.is_over:
+            tail = self.relay.close()
+            self.is_ended = True
+            if self.relay.error is None:
+                self._pass_on(tail)
+            self._over(self.relay.error)
+
+    def on_failure(self, error: UpstreamError) -> None:
+        if self.plain is not None:
+            self.is_over = True
+            self.plain.on_failure(error)
+        elif self.relay.is_finished:
+            # Everything was said; that the socket then broke changes nothing for the client (A7).
+            self.is_ended = True
+            self._over(None)
+        elif not self.is_over:
+            self._over(error)
+
+    # --- Listener: how the client takes it ------------------------------------------------------------------------
+
+    def on_pause(self) -> None:
+        if self.connection is not None:
+            self.connection.pause(self)
+
+    def on_resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume(self)
+
+    def on_gone(self) -> None:
+        self.is_gone = True
+        if not self.is_over:
+            self._stop(None)
+
+    # --- The gateway's side -----------------------------------------------------------------------------------------
+
+    async def ready(self) -> Plain | None:
+        """Waits for the first content (None) or for an answer that is no stream. Raises UpstreamError."""
+        plain = await self._future
+        if plain is None and not self.relay.has_content:
+            if self.is_gone:
+                raise client_left()
+            if self.error is not None:
+                raise self.error
+        return plain
+
+    def go_live(self, exchange: Exchange) -> None:
+        """The head has been written: from now on bytes go straight through."""
+        self.exchange = exchange
+        exchange.listener = self
+        exchange.write(b"".join(self._held))
+        self._held.clear()
+        if exchange.is_gone:
+            self.on_gone()
+
+    async def ended(self) -> None:
+        """Waits for the end, whichever it is: see `error`, `is_gone`, `relay`."""
+        if not self.is_over:
+            self._future = self.loop.create_future()
+            await self._future
+
+    def cut(self, error: NaruError) -> None:
+        """Ends the stream from our side (shutdown)."""
+        if not self.is_over:
+            self._stop(error)
+
+    def _pass_on(self, out: bytes) -> None:
+        if self.exchange is not None:
+            if out:
+                self.exchange.write(out)
+                if self.connection is not None:
+                    self.connection.progress(self)
+            return
+        if out:
+            self._held.append(out)
+        if self.relay.has_content:
+            if self.connection is not None:
+                self.connection.progress(self)
+            self._wake()
+
+    def _stop(self, error: NaruError | None) -> None:
+        if self.connection is not None:
+            self.connection.abort(self)
+        self._over(error)
+
+    def _over(self, error: NaruError | None) -> None:
+        self.error = error
+        self.is_over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+def inflate(plain: Plain) -> bytes:
+    """The body with its content encoding undone; never more than MAX_ANSWER_BYTES of it (a gzip bomb ends here)."""
+    encoding = plain.header(b"content-encoding").lower()
+    if encoding in (b"", b"identity"):
+        return plain.body
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise UpstreamBroken(
+            f"The upstream answered in an encoding that was not asked for ({encoding.decode('latin-1')[:40]!r})."
+        )
+    try:
+        unpacker = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, told by the header
+        body = unpacker.decompress(plain.body, MAX_ANSWER_BYTES)
+    except zlib.error as error:
+        raise UpstreamBroken("The upstream's compressed answer is damaged.") from error
+    if unpacker.unconsumed_tail:
+        raise UpstreamBroken(f"The upstream's answer is larger than {MAX_ANSWER_BYTES} bytes.")
+    if not unpacker.eof:
+        raise UpstreamBroken("The upstream's compressed answer is cut off.", code="upstream_incomplete")
+    return body
+
+
+def refusal(plain: Plain, target: Target, now: float) -> UpstreamError:
+    """The error that an answer other than 200 stands for."""
+    if 300 <= plain.status < 400:
+        return UpstreamBroken(
+            f"The upstream redirected (status {plain.status}); Naru never follows that. Check base_url."
+        )
+    error = target.dialect.decode_error(plain.status, inflate(plain), target.deployment.quirks)
+    error.retry_after_s = retry_after(plain.headers, now) or error.retry_after_s
+    return error

@@ -1,0 +1,74 @@
+"""Who is asking: a key in the request's headers against the table in memory."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+
+from naru import keys
+from naru.clock import Clock
+from naru.errors import Forbidden, Unauthorized
+from naru.storage.records import KeyRecord
+
+KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
+GET_A_KEY = "Create one with `naru keys create NAME` and send it as `Authorization: Bearer nk-…`."
+NO_DIGEST = bytes(32)
+
+
+class Auth:
+    """The key table. Filled from the store at start, changed by the control plane."""
+
+    def __init__(self, pepper: bytes, clock: Clock, records: Iterable[KeyRecord] = ()) -> None:
+        self.pepper = pepper
+        self.clock = clock
+        self.records: dict[str, KeyRecord] = {record.id: record for record in records}
+
+    def put(self, record: KeyRecord) -> None:
+        self.records[record.id] = record
+
+    def identify(self, headers: Iterable[tuple[bytes, bytes]], role: str = "caller") -> KeyRecord:
+        """The key's record. Raises Unauthorized; which part was wrong is told only where it helps no attacker."""
+        text = b""
+        for name, value in headers:
+            if name in KEY_HEADERS:
+                text = value
+                break
+        if text[:7].lower() == b"bearer ":
+            text = text[7:].strip()
+        if not text:
+            raise Unauthorized(f"No API key was sent. {GET_A_KEY}", code="missing_api_key")
+        return self._check(text, role)
+
+    def _check(self, text: bytes, role: str) -> KeyRecord:
+        parsed = keys.parse(text)
+        if parsed is None:
+            raise Unauthorized(f"This is not a Naru key, or it was cut or mistyped when copied. {GET_A_KEY}")
+        key_id, secret = parsed
+        record = self.records.get(key_id)
+        # An unknown id costs the same comparison as a wrong secret, so that ids cannot be told apart by time.
+        digest = keys.digest(self.pepper, secret)
+        if not hmac.compare_digest(digest, record.digest if record else NO_DIGEST) or record is None:
+            raise Unauthorized(f"This key is not known here. It may belong to another gateway. {GET_A_KEY}")
+        if not record.is_active(self.clock.now()):
+            raise Unauthorized(f"The key {record.id} is {record.state(self.clock.now())}. {GET_A_KEY}")
+        if record.role != role:
+            raise self._wrong_role(record)
+        return record
+
+    @staticmethod
+    def _wrong_role(record: KeyRecord) -> Forbidden:
+        if record.role == "admin":
+            return Forbidden(
+                "This is an admin key; it cannot call models. Use a key that starts with nk-.", code="admin_key"
+            )
+        return Forbidden("This needs an admin key (nka-…).", code="admin_key_required")
+
+
+def allow_model(record: KeyRecord, model: str) -> None:
+    """Raises Forbidden when the key is limited to other models."""
+    if record.models and model not in record.models:
+        raise Forbidden(
+            f"The key {record.id} may not use {model!r}. It may use: {', '.join(record.models)}.",
+            code="model_not_allowed",
+            param="model",
+        )

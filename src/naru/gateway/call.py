@@ -1,0 +1,110 @@
+"""What the gateway knows of one request, from its first byte to its settlement, and what it needs to reach an upstream."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from naru.ledger.ledger import Permit
+from naru.protocol.dialect import Dialect, Envelope
+from naru.routing.table import Deployment
+from naru.storage.records import KeyRecord
+from naru.transport.exchange import Exchange, HeaderList
+from naru.transport.upstream import Pool
+
+
+class RequestIds:
+    """`req_<process><count>`: unique without asking the system for randomness every time."""
+
+    def __init__(self, entropy: bytes) -> None:
+        self._prefix = f"req_{entropy.hex()}"
+        self._count = itertools.count()
+
+    def next(self) -> str:
+        return f"{self._prefix}{next(self._count):08x}"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A deployment with what it takes to call it, prepared once: pool, request heads, dialect, header value."""
+
+    deployment: Deployment
+    dialect: Dialect
+    pool: Pool
+    whole_head: bytes
+    stream_head: bytes
+    header_value: bytes
+
+    def request(self, body: bytes, is_stream: bool) -> tuple[bytes, ...]:
+        head = self.stream_head if is_stream else self.whole_head
+        return head, b"%d\r\n\r\n" % len(body), body
+
+
+def target_for(
+    deployment: Deployment, dialect: Dialect, pool: Pool, url_path: str, headers: Mapping[str, str]
+) -> Target:
+    """`headers` are the provider's own (credential included); their values were checked when the settings were read."""
+    origin = pool.origin
+    default_port = 443 if origin.scheme == "https" else 80
+    host = origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
+    lines = [f"POST {url_path} HTTP/1.1", f"host: {host}", "content-type: application/json", "user-agent: naru"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    common = "\r\n".join(lines)
+    whole = f"{common}\r\naccept: application/json\r\naccept-encoding: gzip\r\ncontent-length: "
+    stream = f"{common}\r\naccept: text/event-stream\r\naccept-encoding: identity\r\ncontent-length: "
+    return Target(
+        deployment,
+        dialect,
+        pool,
+        whole.encode("latin-1"),
+        stream.encode("latin-1"),
+        printable(deployment.id).encode("ascii"),
+    )
+
+
+def printable(text: str) -> str:
+    """`text` as a header value: anything but plain ASCII is percent-encoded, so nothing can end the line."""
+    return quote(text, safe="/?=&:@,;+()[]*'! ")[:300]
+
+
+class Call:
+    """One request on its way. Filled in step by step by `serve`."""
+
+    __slots__ = (
+        "attempts", "dialect", "dropped", "envelope", "exchange", "id", "is_sent", "is_started", "key", "last_target",
+        "permit", "started", "ttft_s",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, request_id: str, dialect: Dialect, started: float) -> None:
+        self.exchange = exchange
+        self.id = request_id
+        self.dialect = dialect
+        self.started = started
+        self.key: KeyRecord
+        self.envelope: Envelope
+        self.permit: Permit
+        self.attempts = 0
+        self.dropped: tuple[str, ...] = ()
+        self.last_target: Target | None = None
+        self.ttft_s: float | None = None
+        self.is_sent = False
+        self.is_started = False
+
+    def has_left(self) -> bool:
+        """Whether the client closed the connection."""
+        return self.exchange.is_gone
+
+    def headers(self, content_type: bytes) -> HeaderList:
+        headers: HeaderList = [
+            (b"content-type", content_type),
+            (b"x-request-id", self.id.encode("ascii")),
+            (b"x-naru-attempts", b"%d" % self.attempts),
+            (b"x-naru-cache", b"off"),
+        ]
+        if self.last_target is not None:
+            headers.append((b"x-naru-deployment", self.last_target.header_value))
+        if self.dropped:
+            headers.append((b"x-naru-dropped", ", ".join(self.dropped).encode("ascii", "replace")))
+        return headers

@@ -1,0 +1,111 @@
+"""How requests end, as decisions without I/O: the error a caller sees after all attempts, and what is written to the ledger.
+
+The rules are the billing matrix, reliability.md 1.4, and the error rules of 1.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from naru.errors import InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
+from naru.gateway.answers import StreamAnswer
+from naru.gateway.call import Call
+from naru.ledger.ledger import Settlement
+from naru.protocol.dialect import Envelope
+from naru.protocol.messages import Usage
+from naru.protocol.tokens import estimate_tokens_bytes
+
+#: nginx's status for a client that closed before the answer; never sent, only recorded.
+CLIENT_CLOSED = 499
+
+
+def after_failures(errors: Sequence[NaruError]) -> NaruError:
+    """The one error to show when no attempt succeeded: a lone refusal as it is, else the most useful of them."""
+    last = errors[-1]
+    if not last.is_retryable:
+        return last
+    if all(error.status == 429 for error in errors):
+        waits = [error.retry_after_s for error in errors if error.retry_after_s is not None]
+        return RateLimited(last.message, code=last.code, retry_after_s=min(waits, default=None))
+    if isinstance(last, UpstreamAuth):
+        # Another failure says more to the caller than that one of our credentials is bad.
+        return next((error for error in errors if not isinstance(error, UpstreamAuth)), last)
+    return last
+
+
+def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
+    """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
+    if reported is not None:
+        return reported
+    return Usage(
+        input=estimate_tokens_bytes(envelope.input_bytes),
+        output=estimate_tokens_bytes(output_chars),
+        is_estimated=True,
+    )
+
+
+def settlement(
+    call: Call, outcome: str, status: int, usage: Usage | None, error: NaruError | None = None
+) -> Settlement:
+    """The ledger's view of an ending at the target that was called last."""
+    code = None if error is None else error.code
+    if call.last_target is None:
+        return Settlement(outcome, status, usage=None, error_code=code, attempts=call.attempts)
+    deployment = call.last_target.deployment
+    return Settlement(
+        outcome, status, deployment.id, deployment.provider, deployment.model, deployment.price, usage, code, call.ttft_s,
+        call.attempts,
+    )  # fmt: skip
+
+
+def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
+    """A stream that had begun: complete, cut by the upstream, or left by the client."""
+    relay = answer.relay
+    usage = usage_or_estimate(relay.usage, call.envelope, relay.output_chars)
+    if answer.error is None and (relay.is_finished or answer.is_ended):
+        return settlement(call, "completed", 200, usage)
+    if answer.is_gone:
+        return settlement(call, "cancelled", CLIENT_CLOSED, usage)
+    return settlement(call, "partial", 200, usage, answer.error)
+
+
+def left_early(call: Call) -> Settlement:
+    """The client left before any content: the provider read the prompt, so the input is owed (never 0, never the hold)."""
+    usage = usage_or_estimate(None, call.envelope, 0) if call.is_sent else None
+    return settlement(call, "cancelled", CLIENT_CLOSED, usage)
+
+
+def failed(call: Call, error: BaseException) -> Settlement:
+    """No output was seen: nothing is owed, whatever it was (I6)."""
+    if isinstance(error, NaruError):
+        return settlement(call, "failed", error.status, None, error)
+    if isinstance(error, asyncio.CancelledError):
+        return settlement(call, "cancelled", CLIENT_CLOSED, None)
+    return settlement(call, "failed", 500, None, InternalError("internal"))
+
+
+def unpriced(model: str) -> str:
+    return (
+        f"The model {model!r} has no known price, and Naru does not bill a silent zero. The operator can set price = "
+        '{ input = …, output = … } (USD per million tokens) or price = "free" for it in naru.toml.'
+    )
+
+
+def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
+    """What a client's own retry logic reads. Once every deployment was tried, a client should not multiply the attempts."""
+    headers: list[tuple[bytes, bytes]] = []
+    wait = error.retry_after_s
+    if wait is None and isinstance(error, Overloaded):
+        wait = 1.0
+    if wait is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
+        headers.append((b"retry-after-ms", b"%d" % int(wait * 1000)))
+    if error.status >= 500 and not isinstance(error, Overloaded):
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def cost_usd(nano: int) -> bytes:
+    """Nano-dollars as a decimal USD figure, exact."""
+    return b"%d.%09d" % divmod(nano, 1_000_000_000)

@@ -1,0 +1,243 @@
+"""The straight path. `serve` is the life of a request; docs/life-of-a-request.md walks through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from random import Random
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from naru.errors import InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
+from naru.gateway import endings, gather
+from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal
+from naru.gateway.auth import Auth, allow_model
+from naru.gateway.call import Call, RequestIds, Target
+from naru.ledger.ledger import Ask, Ledger, Settlement
+from naru.metrics import Metrics
+from naru.protocol.dialect import Dialect, Envelope, Forwarded, WholeAnswer
+from naru.routing.plan import plan
+from naru.routing.table import Deployment, Route, Table
+from naru.transport.exchange import Exchange
+from naru.transport.upstream import Deadlines, Sink
+
+T = TypeVar("T")
+
+log = structlog.get_logger("naru.gateway")
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator decides about requests in general.
+
+    `abort_on_disconnect`: whether a plain (not streamed) call is dropped upstream when its client leaves. By default it is
+    finished and billed exactly, because providers bill it in full either way (reliability.md 1.4).
+    """
+
+    max_body_bytes: int
+    abort_on_disconnect: bool = False
+
+
+class Gateway:
+    """Serves the hot paths. Everything it uses was built by `app.build`."""
+
+    def __init__(
+        self,
+        auth: Auth,
+        ledger: Ledger,
+        table: Table,
+        target: Callable[[Deployment], Target],
+        dialects: Mapping[str, Dialect],
+        policy: Policy,
+        random: Random,
+    ) -> None:
+        self.auth = auth
+        self.ledger = ledger
+        self.table = table
+        self.target = target
+        self.dialects = dialects
+        self.policy = policy
+        self.random = random
+        self.metrics = Metrics()
+        self.ids = RequestIds(random.randbytes(6))
+        self.live: set[StreamAnswer] = set()
+        self.loop = asyncio.get_running_loop()
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answers one request, whatever happens to it."""
+        call = Call(exchange, self.ids.next(), self.dialects[exchange.path], self.loop.time())
+        self.metrics.in_flight += 1
+        try:
+            await self._serve(call)
+        except NaruError as error:
+            self._refuse(call, error)
+        except Exception:
+            log.exception("a request failed inside the gateway", request_id=call.id)
+            self._refuse(call, InternalError(f"Naru failed on this request. Its log has the cause under {call.id}."))
+        finally:
+            self.metrics.in_flight -= 1
+
+    async def _serve(self, call: Call) -> None:
+        """auth -> read -> reserve -> plan -> call -> relay -> settle. Nothing else happens to a request."""
+        call.key = self.auth.identify(call.exchange.headers)
+        call.envelope = envelope = self._read(call)
+        route = self.table.resolve(envelope.model)
+        allow_model(call.key, route.name)
+        call.permit = self.ledger.reserve(
+            Ask(call.id, call.key.id, envelope.model, call.dialect.name, envelope.is_stream)
+        )
+        try:
+            if envelope.is_stream:
+                await self._stream(call, route)
+            else:
+                await self._answer(call, route)
+        except BaseException as error:
+            if not call.permit.is_settled:
+                self._settle(call, endings.failed(call, error))
+            raise
+
+    def _read(self, call: Call) -> Envelope:
+        body = call.exchange.payload
+        if len(body) > self.policy.max_body_bytes:
+            raise TooLarge(
+                f"The request is larger than {self.policy.max_body_bytes} bytes. Send less, pass files by URL, or raise "
+                "server.max_body_bytes."
+            )
+        return call.dialect.read(body)
+
+    # --- The two kinds of answer ----------------------------------------------------------------------------------
+
+    async def _answer(self, call: Call, route: Route) -> None:
+        whole = await self._first(call, route, self._fetch)
+        if whole is None:
+            self._settle(call, endings.left_early(call))
+            return
+        usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
+        cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
+        headers = call.headers(b"application/json")
+        headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
+        call.exchange.reply(200, headers, whole.body)
+
+    async def _stream(self, call: Call, route: Route) -> None:
+        answer = await self._first(call, route, self._open)
+        if answer is None:
+            self._settle(call, endings.left_early(call))
+            return
+        call.ttft_s = self.loop.time() - call.started
+        exchange = call.exchange
+        exchange.start(200, call.headers(call.dialect.stream_type))
+        call.is_started = True
+        self.live.add(answer)
+        try:
+            answer.go_live(exchange)
+            await answer.ended()
+        finally:
+            self.live.discard(answer)
+            answer.cut(ShuttingDown("The gateway stopped before this answer was complete."))
+            self._settle(call, endings.stream_end(call, answer))
+        if answer.error is not None:
+            exchange.write(call.dialect.encode_stream_error(answer.error))
+        exchange.finish()
+
+    # --- Attempts -------------------------------------------------------------------------------------------------
+
+    async def _first(self, call: Call, route: Route, attempt: Callable[[Call, Target], Awaitable[T]]) -> T | None:
+        """The first attempt that succeeds; None when the client left. Failover ends with the first content."""
+        order = plan(route, self.table.resolve, self.random)
+        if not order.attempts:
+            raise Unpriced(endings.unpriced(call.envelope.model), param="model")
+        errors: list[NaruError] = []
+        for deployment in order.attempts:
+            if call.has_left():
+                return None
+            call.attempts += 1
+            call.last_target = target = self.target(deployment)
+            try:
+                return await attempt(call, target)
+            except NaruError as error:
+                if call.has_left():
+                    return None
+                errors.append(error)
+                self.metrics.attempt_failed(deployment.id, error)
+                if not error.is_retryable:
+                    break
+        raise endings.after_failures(errors)
+
+    async def _fetch(self, call: Call, target: Target) -> WholeAnswer:
+        """A plain answer, from an upstream that may only know streams."""
+        quirks = target.deployment.quirks
+        answer = PlainAnswer(self.loop.create_future())
+        if self.policy.abort_on_disconnect:
+            call.exchange.listener = Abandon(answer)
+        envelope = gather.as_stream(call.envelope) if quirks.is_stream_only else call.envelope
+        await self._send(call, target, self._forward(call, target, envelope), answer, envelope.is_stream)
+        plain = await answer.future
+        if plain.status != 200:
+            raise refusal(plain, target, self.ledger.clock.now())
+        body = inflate(plain)
+        return (
+            gather.whole(target.dialect, body, quirks) if envelope.is_stream else call.dialect.relay_whole(body, quirks)
+        )
+
+    async def _open(self, call: Call, target: Target) -> StreamAnswer:
+        """A stream that has shown its first content."""
+        deployment = target.deployment
+        assert deployment.price is not None
+        price = partial(call.permit.cost, deployment.price)
+        relay = call.dialect.stream_relay(call.envelope, deployment.quirks, price)
+        answer = StreamAnswer(relay, self.loop)
+        call.exchange.listener = answer
+        await self._send(call, target, self._forward(call, target, call.envelope), answer, is_stream=True)
+        plain = await answer.ready()
+        if plain is None:
+            return answer
+        if plain.status != 200:
+            raise refusal(plain, target, self.ledger.clock.now())
+        raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
+
+    def _forward(self, call: Call, target: Target, envelope: Envelope) -> Forwarded:
+        deployment = target.deployment
+        if deployment.defaults:
+            envelope = gather.with_defaults(envelope, deployment.defaults)
+        forwarded = call.dialect.forward(envelope, deployment.model, deployment.quirks)
+        call.dropped = forwarded.dropped
+        return forwarded
+
+    async def _send(self, call: Call, target: Target, forwarded: Forwarded, sink: Sink, is_stream: bool) -> None:
+        timeouts = target.deployment.timeouts
+        connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s)
+        if sink.is_over:  # the client left while this waited for a connection
+            target.pool.put_back(connection)
+            return
+        call.is_sent = True
+        # One deadline covers all attempts; each attempt has its own first-content time.
+        now = self.loop.time()
+        first_s = timeouts.ttft_s if is_stream else timeouts.total_s
+        left_s = max(0.0, timeouts.total_s - (now - call.started))
+        connection.send(
+            target.request(forwarded.body, is_stream), sink, Deadlines(now, first_s, timeouts.idle_s, left_s)
+        )
+
+    # --- Endings --------------------------------------------------------------------------------------------------
+
+    def _settle(self, call: Call, end: Settlement) -> int:
+        self.metrics.ended(call.dialect.name, end, self.loop.time() - call.started)
+        return call.permit.settle(end)
+
+    def _refuse(self, call: Call, error: NaruError) -> None:
+        self.metrics.refused(call.dialect.name, error)
+        if error.fault.value != "caller":
+            log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.message)
+        if call.is_started:
+            call.exchange.write(call.dialect.encode_stream_error(error))
+            call.exchange.finish()
+            return
+        status, body = call.dialect.encode_error(error)
+        call.exchange.reply(status, call.headers(b"application/json") + endings.retry_headers(error), body)
+
+    def cut_streams(self) -> None:
+        """At the end of the drain time: every open stream gets an in-band error."""
+        for answer in list(self.live):
+            answer.cut(ShuttingDown("The gateway is restarting. Send the request again."))

@@ -1,0 +1,333 @@
+"""What a request costs. Pure: usage and a price in, whole nano-dollars out; no clock, no float.
+
+A price holds rows. Which row holds is decided by the request's start and by the input of the whole request
+(reference/providers.md C8): rows with hours of the day go first, then the one that came into force last, then the
+highest tier reached. One-row prices, nearly all of them, skip that and take a short path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct
+
+from naru.protocol.messages import Usage
+
+NANO_PER_USD = 1_000_000_000
+#: Rates are per million tokens.
+PER = 1_000_000
+DAY_S = 86_400
+#: 1970-01-01 was a Thursday; Monday is 0 as in datetime.weekday().
+EPOCH_WEEKDAY = 3
+#: More than this per million tokens is a slip of the pen (the dearest model of 2026 lists 600 USD).
+MAX_NANO_PER_MILLION = 1_000_000 * NANO_PER_USD
+
+
+class Rate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nano-USD per million tokens. What is None falls back, never to zero:
+
+    output -> input (embeddings list no output) · cached -> input · cache_write -> input ·
+    cache_write_1h -> cache_write · audio_input -> input · audio_output -> output · reasoning -> output.
+
+    `thinking_output` is another thing than `reasoning`: when a request thought at all, its **whole** output costs that
+    (Alibaba's hybrid models, providers.md C5 and C8); `reasoning` prices the thinking tokens alone.
+    """
+
+    input: int
+    output: int | None = None
+    cached: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+    reasoning: int | None = None
+    thinking_output: int | None = None
+
+
+class Window(Struct, frozen=True):
+    """Hours of the week in UTC, which knows no summer time: `days` are weekdays (Monday 0), seconds since UTC midnight,
+    the end not included. `except_dates` are whole UTC days on which the window does not hold (public holidays)."""
+
+    days: tuple[int, ...]
+    start_s: int
+    end_s: int
+    except_dates: tuple[date, ...] = ()
+
+    def holds(self, at: float) -> bool:
+        day, second = divmod(int(at // 1), DAY_S)
+        if not self.start_s <= second < self.end_s or (day + EPOCH_WEEKDAY) % 7 not in self.days:
+            return False
+        return not self.except_dates or datetime.fromtimestamp(at, UTC).date() not in self.except_dates
+
+
+class PriceRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`min_input_tokens`: the row holds for requests of at least that much input, cached included, and then for all of
+    the request. `valid_from` is the first UTC day, `valid_until` the first day on which it no longer holds."""
+
+    rate: Rate
+    min_input_tokens: int = 0
+    valid_from: date | None = None
+    valid_until: date | None = None
+    windows: tuple[Window, ...] = ()
+
+
+class _Rule(Struct, frozen=True):
+    """A row made ready for arithmetic: every rate filled in, dates as seconds."""
+
+    input: int
+    output: int
+    cached: int
+    cache_write: int
+    cache_write_1h: int
+    audio_input: int
+    audio_output: int
+    reasoning: int
+    thinking_output: int | None
+    min_input_tokens: int
+    from_s: float
+    until_s: float
+    windows: tuple[Window, ...]
+    max_input: int
+    max_output: int
+    has_reasoning_rate: bool
+
+    def is_open(self, at: float) -> bool:
+        if not self.from_s <= at < self.until_s:
+            return False
+        return not self.windows or any(window.holds(at) for window in self.windows)
+
+
+class Price(Struct, frozen=True):
+    """One model's price. Made by `make_price` only. `version` is a hash of everything that decides a cost, so the same
+    version means the same bill. `currency` is the list's own; `fx` says how it became USD ("1390 KRW/USD").
+    `as_of` is the day the source was read (ISO), empty for an operator's own figure."""
+
+    version: str
+    source: str
+    as_of: str
+    currency: str
+    rows: tuple[PriceRow, ...]
+    is_free: bool
+    fx: str
+    rules: tuple[_Rule, ...]
+    flat: _Rule | None
+
+    def __repr__(self) -> str:
+        return f"Price({self.version} {self.source} {self.as_of})"
+
+    def covers(self, at: float) -> bool:
+        """Whether some row holds at `at` (Unix seconds): a promotion that ended without a successor does not."""
+        return any(rule.is_open(at) for rule in self.rules)
+
+
+def usd_to_nano(usd: Decimal) -> int:
+    """USD (per million tokens, say) to whole nano-USD. Raises ValueError when it is negative, absurd or not exact."""
+    nano = usd * NANO_PER_USD
+    if not usd.is_finite() or usd < 0:
+        raise ValueError(f"a price is zero or more, not {usd}")
+    if nano > MAX_NANO_PER_MILLION:
+        raise ValueError(f"{usd} per million tokens is beyond any price there is")
+    whole = int(nano)
+    if whole != nano:
+        raise ValueError(f"{usd} has more than nine decimals")
+    return whole
+
+
+def krw_to_nano(krw: Decimal, krw_per_usd: Decimal) -> int:
+    """Won to whole nano-USD at a configured rate, up to the next nano. Raises ValueError as usd_to_nano does."""
+    if not krw.is_finite() or krw < 0:
+        raise ValueError(f"a price is zero or more, not {krw}")
+    if not krw_per_usd.is_finite() or krw_per_usd <= 0:
+        raise ValueError(f"krw_per_usd must be above zero, not {krw_per_usd}")
+    top, bottom = krw.as_integer_ratio()
+    rate_top, rate_bottom = krw_per_usd.as_integer_ratio()
+    return -(-top * rate_bottom * NANO_PER_USD // (bottom * rate_top))
+
+
+def make_price(
+    rows: Iterable[PriceRow],
+    *,
+    source: str,
+    as_of: str = "",
+    currency: str = "USD",
+    fx: str = "",
+) -> Price:
+    """Checks the rows and makes a Price. Raises ValueError when there is none, or when some request inside a row's
+    dates would match no row at all (a tier or an hour without a base row beside it)."""
+    rows = tuple(rows)
+    for row in rows:
+        _check_row(row, rows)
+    if not rows:
+        raise ValueError("a price needs at least one row")
+    rules = tuple(_rule(row) for row in sorted(rows, key=_precedence))
+    first = rules[0]
+    is_flat = len(rules) == 1 and first.from_s == float("-inf") and first.until_s == float("inf")
+    content = msgspec.json.encode((rows, currency, fx, source), order="deterministic")
+    return Price(
+        version=hashlib.sha256(content).hexdigest()[:16],
+        source=source,
+        as_of=as_of,
+        currency=currency,
+        rows=rows,
+        is_free=all(rule.max_input == 0 == rule.max_output for rule in rules),
+        fx=fx,
+        rules=rules,
+        flat=first if is_flat else None,
+    )
+
+
+def cost_nano(price: Price, usage: Usage, at: float) -> int:
+    """Nano-USD for `usage` of a request that started at `at` (Unix seconds); rounded up once, at the end.
+
+    In `usage`, `cached`, `cache_write`, `cache_write_1h` and `audio_input` are separate parts of `input`; `reasoning`
+    and `audio_output` are parts of `output`. Parts beyond their whole are cut, negative counts read as zero.
+    """
+    rule = price.flat or _rule_at(price, max(usage.input, 0), at)
+    input_tokens = usage.input
+    output_tokens = usage.output
+    cached = usage.cached
+    if (
+        input_tokens < 0
+        or output_tokens < 0
+        or usage.cache_write
+        or usage.cache_write_1h
+        or usage.audio_input
+        or usage.audio_output
+        or (rule.has_reasoning_rate and usage.reasoning)
+        or not 0 <= cached <= input_tokens
+    ):
+        return _cost_in_full(rule, usage)
+    pico = (input_tokens - cached) * rule.input + cached * rule.cached + output_tokens * rule.output
+    return -(-pico // PER)
+
+
+def upper_bound_nano(price: Price, input_tokens: int, max_output: int, at: float) -> int:
+    """The most that any usage with at most so much input and output can cost when it starts at `at`.
+
+    Looks at every tier that the input may reach: a lower tier can be the dearer one. Negative reads as 0.
+    """
+    input_tokens = max(input_tokens, 0)
+    max_output = max(max_output, 0)
+    rule = price.flat
+    if rule is not None:
+        max_in, max_out = rule.max_input, rule.max_output
+    else:
+        reachable = _reachable(price, input_tokens, at)
+        max_in = max(rule.max_input for rule in reachable)
+        max_out = max(rule.max_output for rule in reachable)
+    return -(-(input_tokens * max_in + max_output * max_out) // PER)
+
+
+def _cost_in_full(rule: _Rule, usage: Usage) -> int:
+    rest = max(usage.input, 0)
+    cached, rest = _take(usage.cached, rest)
+    write, rest = _take(usage.cache_write, rest)
+    write_1h, rest = _take(usage.cache_write_1h, rest)
+    audio_in, rest = _take(usage.audio_input, rest)
+    total = rest * rule.input + cached * rule.cached + audio_in * rule.audio_input
+    total += write * rule.cache_write + write_1h * rule.cache_write_1h
+    rest = max(usage.output, 0)
+    audio_out, rest = _take(usage.audio_output, rest)
+    total += audio_out * rule.audio_output
+    if rule.thinking_output is not None and usage.reasoning > 0:
+        total += rest * rule.thinking_output
+    else:
+        reasoning, rest = _take(usage.reasoning, rest)
+        total += rest * rule.output + reasoning * rule.reasoning
+    return -(-total // PER)
+
+
+def _take(wanted: int, available: int) -> tuple[int, int]:
+    taken = min(max(wanted, 0), available)
+    return taken, available - taken
+
+
+def _rule_at(price: Price, input_tokens: int, at: float) -> _Rule:
+    for rule in price.rules:
+        if input_tokens >= rule.min_input_tokens and rule.is_open(at):
+            return rule
+    return _last_resort(price)
+
+
+def _reachable(price: Price, input_tokens: int, at: float) -> list[_Rule]:
+    found = []
+    for rule in price.rules:
+        if input_tokens >= rule.min_input_tokens and rule.is_open(at):
+            found.append(rule)
+            if rule.min_input_tokens == 0:
+                return found
+    return [*found, _last_resort(price)]
+
+
+def _last_resort(price: Price) -> _Rule:
+    """Outside all dates (`covers` is False there and the catalogue says unpriced): the dearest row, never zero."""
+    return max(price.rules, key=lambda rule: rule.max_input + rule.max_output)
+
+
+def _check_row(row: PriceRow, rows: tuple[PriceRow, ...]) -> None:
+    if row.min_input_tokens < 0:
+        raise ValueError("min_input_tokens is zero or more")
+    if row.valid_from and row.valid_until and row.valid_from >= row.valid_until:
+        raise ValueError(f"a row's dates end ({row.valid_until}) before they begin ({row.valid_from})")
+    for window in row.windows:
+        if not 0 <= window.start_s < window.end_s <= DAY_S or not set(window.days) <= set(range(7)):
+            raise ValueError("a window lies within one UTC day and names weekdays 0 to 6")
+    for name in row.rate.__struct_fields__:
+        nano = getattr(row.rate, name)
+        if nano is not None and not 0 <= nano <= MAX_NANO_PER_MILLION:
+            raise ValueError(f"{name} must be from 0 to {MAX_NANO_PER_MILLION} nano-USD per million tokens")
+    if not any(_is_base_for(row, other) for other in rows):
+        raise ValueError("a tier or window needs a row without either, valid over the same dates")
+
+
+def _is_base_for(row: PriceRow, base: PriceRow) -> bool:
+    if base.windows or base.min_input_tokens:
+        return False
+    starts = base.valid_from is None or (row.valid_from is not None and base.valid_from <= row.valid_from)
+    ends = base.valid_until is None or (row.valid_until is not None and base.valid_until >= row.valid_until)
+    return starts and ends
+
+
+def _precedence(row: PriceRow) -> tuple[bool, int, int]:
+    return not row.windows, -(row.valid_from or date.min).toordinal(), -row.min_input_tokens
+
+
+def _rule(row: PriceRow) -> _Rule:
+    rate = row.rate
+    output = rate.input if rate.output is None else rate.output
+    cached = rate.input if rate.cached is None else rate.cached
+    write = rate.input if rate.cache_write is None else rate.cache_write
+    write_1h = write if rate.cache_write_1h is None else rate.cache_write_1h
+    audio_in = rate.input if rate.audio_input is None else rate.audio_input
+    audio_out = output if rate.audio_output is None else rate.audio_output
+    reasoning = output if rate.reasoning is None else rate.reasoning
+    return _Rule(
+        input=rate.input,
+        output=output,
+        cached=cached,
+        cache_write=write,
+        cache_write_1h=write_1h,
+        audio_input=audio_in,
+        audio_output=audio_out,
+        reasoning=reasoning,
+        thinking_output=rate.thinking_output,
+        min_input_tokens=row.min_input_tokens,
+        from_s=_midnight(row.valid_from, float("-inf")),
+        until_s=_midnight(row.valid_until, float("inf")),
+        windows=row.windows,
+        max_input=max(rate.input, cached, write, write_1h, audio_in),
+        max_output=max(output, audio_out, reasoning, rate.thinking_output or 0),
+        has_reasoning_rate=rate.thinking_output is not None or reasoning != output,
+    )
+
+
+def _midnight(day: date | None, default: float) -> float:
+    return default if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+
+
+#: `price = "free"` in naru.toml: the operator said so; the ledger still gets an entry, of zero.
+FREE = make_price((PriceRow(rate=Rate(input=0, output=0)),), source="config: free")

@@ -1,0 +1,91 @@
+"""What a provider is: data. A provider that needs code needs a dialect instead.
+
+Each quirk's comment says how the fact is known: (A5.2) is a section of reference/providers.md, (recorded) was seen in
+recorded traffic, (docs) stands in the provider's own documentation, (reported) in others' reports of its answers, and
+(unverified) is common knowledge that nobody has tested here yet.
+
+What is dropped is a hint (sampling, thinking, bookkeeping), and its name is told to the caller. What decides the form of
+an answer (stop, logprobs, logit_bias) is passed on, and the upstream refuses it by name.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from naru.errors import ConfigError
+from naru.protocol.dialect import Quirks
+
+Auth = Literal["bearer", "optional_bearer", "none"]
+
+#: Fields that are Naru's, Qwen's or an inference server's own. OpenAI answers 400 to unknown body keys (A5.2), Mistral 422.
+FOREIGN_FIELDS = frozenset(
+    {
+        "cache_control",
+        "chat_template_kwargs",
+        "enable_thinking",
+        "min_p",
+        "preserve_thinking",
+        "reasoning_content",
+        "repetition_penalty",
+        "thinking",
+        "thinking_blocks",
+        "thinking_budget",
+        "top_k",
+    }
+)
+
+CHAT_PATHS = {"chat": "/chat/completions", "models": "/models"}
+EMBEDDING_PATHS = {**CHAT_PATHS, "embeddings": "/embeddings"}
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """One kind of upstream: where it answers, how it knows its caller, and how it departs from its dialect.
+
+    `hosts`: region -> base URL with the version path and no trailing slash; the first is the default. Empty: there is
+    no usual address, so the configuration gives one. `no_hosts`: region -> why it has none and what to do.
+    `env`: variables that usually hold the API key, best first. `headers`: sent with every request.
+    `paths`: endpoint -> path under the base URL. `docs`: the provider's own reference.
+    `model_quirks`: (pattern of the upstream model's name, changed Quirks fields), applied in order; `drops` add up,
+    every other field replaces. `is_catalogued`: it has the catalogue's models and no others.
+    """
+
+    kind: str
+    label: str
+    docs: str
+    dialect: str = "openai_chat"
+    hosts: dict[str, str] = {}
+    no_hosts: dict[str, str] = {}
+    env: tuple[str, ...] = ()
+    auth: Auth = "bearer"
+    headers: tuple[tuple[str, str], ...] = ()
+    paths: dict[str, str] = msgspec.field(default_factory=CHAT_PATHS.copy)
+    quirks: Quirks = Quirks()
+    model_quirks: tuple[tuple[str, dict[str, Any]], ...] = ()
+    is_local: bool = False
+    is_catalogued: bool = False
+
+    def base_url(self, region: str | None = None) -> str:
+        """The base URL for `region`, or the default one. Raises ConfigError naming the regions there are."""
+        if region in self.no_hosts:
+            raise ConfigError(f"{self.kind} in {region}: {self.no_hosts[region]}")
+        if not self.hosts:
+            raise ConfigError(f"{self.kind} has no usual address: give its base_url")
+        if not region:
+            return next(iter(self.hosts.values()))
+        if region not in self.hosts:
+            raise ConfigError(f"{self.kind} has no region {region!r}; it has {', '.join(self.hosts)}")
+        return self.hosts[region]
+
+    def quirks_for(self, model: str) -> Quirks:
+        """The quirks for an upstream model; matching ignores case. Meant for start-up, once a deployment."""
+        quirks = self.quirks
+        name = model.lower()
+        for pattern, changes in self.model_quirks:
+            if fnmatchcase(name, pattern):
+                drops = quirks.drops | changes.get("drops", frozenset())
+                quirks = msgspec.structs.replace(quirks, **{**changes, "drops": drops})
+        return quirks

@@ -1,0 +1,24 @@
+"""llama.cpp's llama-server. Facts: reference/providers.md A7 and A7.4. It answers 503 while a model loads."""
+
+from naru.protocol.dialect import Quirks
+from naru.providers.base import EMBEDDING_PATHS, Provider
+
+PROVIDER = Provider(
+    kind="llamacpp",
+    label="llama.cpp server",
+    docs="https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
+    hosts={"local": "http://127.0.0.1:8080/v1"},
+    auth="optional_bearer",
+    paths={**EMBEDDING_PATHS, "responses": "/responses", "rerank": "/rerank"},
+    quirks=Quirks(
+        # the server's default reasoning_format (A7)
+        thinking_field="reasoning_content",
+        # history is rendered by the chat template, which knows this name (unverified)
+        thinking_replay_field="reasoning_content",
+        # chat_template_kwargs; reasoning_effort knows only `none` (A7)
+        thinking_style="template_kwarg",
+        # llama-server's own name for it (unverified)
+        renames=(("repetition_penalty", "repeat_penalty"),),
+    ),
+    is_local=True,
+)

@@ -1,0 +1,22 @@
+"""SGLang. Facts: reference/providers.md A7 and A7.2."""
+
+from naru.protocol.dialect import Quirks
+from naru.providers.base import EMBEDDING_PATHS, Provider
+
+PROVIDER = Provider(
+    kind="sglang",
+    label="SGLang",
+    docs="https://docs.sglang.ai/basic_usage/openai_api.html",
+    hosts={"local": "http://127.0.0.1:30000/v1"},
+    auth="optional_bearer",
+    paths={**EMBEDDING_PATHS, "rerank": "/rerank"},
+    quirks=Quirks(
+        # not `reasoning` as in vLLM (A7)
+        thinking_field="reasoning_content",
+        # history is rendered by the chat template, which knows this name (unverified)
+        thinking_replay_field="reasoning_content",
+        # the model's own chat template holds the switch (A7)
+        thinking_style="template_kwarg",
+    ),
+    is_local=True,
+)

@@ -1,0 +1,22 @@
+"""vLLM. Facts: reference/providers.md A7 and A7.1."""
+
+from naru.protocol.dialect import Quirks
+from naru.providers.base import EMBEDDING_PATHS, Provider
+
+PROVIDER = Provider(
+    kind="vllm",
+    label="vLLM",
+    docs="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+    hosts={"local": "http://127.0.0.1:8000/v1"},
+    auth="optional_bearer",
+    paths={**EMBEDDING_PATHS, "responses": "/responses", "rerank": "/rerank"},
+    quirks=Quirks(
+        # reasoning_content in older versions; decoders read both (A7.1)
+        thinking_field="reasoning",
+        # history goes back under the same name (A7.1)
+        thinking_replay_field="reasoning",
+        # the model's own chat template holds the switch (A7)
+        thinking_style="template_kwarg",
+    ),
+    is_local=True,
+)

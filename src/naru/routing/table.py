@@ -1,0 +1,99 @@
+"""The routes: for each model name a caller may use, the deployments that can answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from naru.errors import NotFound
+from naru.ledger.pricing import Price
+from naru.protocol.dialect import Quirks
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds. `ttft_s` runs from the request to the first content; `idle_s` is the longest silence after that."""
+
+    connect_s: float = 5.0
+    ttft_s: float = 60.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One model at one provider, in one region, under one credential.
+
+    `id` is for people and headers; `model` is the upstream's own name; `defaults` are body fields set where the caller set
+    none; `price` None means unpriced, and an unpriced deployment is never called.
+    """
+
+    id: str
+    provider: str
+    model: str
+    dialect: str
+    quirks: Quirks = Quirks()
+    price: Price | None = None
+    region: str = ""
+    priority: int = 1
+    weight: int = 1
+    timeouts: Timeouts = Timeouts()
+    defaults: Mapping[str, Any] = {}
+    max_output: int | None = None
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A model name and who answers it. Lower `priority` goes first; `fallbacks` are other routes, tried after all of these."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    fallbacks: tuple[str, ...] = ()
+    strategy: str = "priority"
+
+
+#: Makes the deployment for `provider/model` written out by the caller; None when there is no such provider.
+Explicit = Callable[[str, str], Deployment | None]
+Nearest = Callable[[str, Iterable[str]], list[str]]
+#: Written-out names come from callers, so their cache is bounded.
+MAX_EXPLICIT = 1024
+
+
+class Table:
+    """Finds the route of a model name: a declared name or alias, else `provider/model`."""
+
+    def __init__(
+        self, routes: Iterable[Route], aliases: Mapping[str, str], explicit: Explicit, nearest: Nearest
+    ) -> None:
+        self.routes: dict[str, Route] = {route.name: route for route in routes}
+        self.aliases = dict(aliases)
+        self._explicit = explicit
+        self._nearest = nearest
+        self._written_out: dict[str, Route] = {}
+
+    def resolve(self, name: str) -> Route:
+        """Raises NotFound with the nearest names."""
+        route = self.routes.get(name) or self._written_out.get(name)
+        if route is not None:
+            return route
+        target = self.aliases.get(name)
+        if target is not None:
+            return self.routes[target]
+        provider, slash, model = name.partition("/")
+        deployment = self._explicit(provider, model) if slash and model else None
+        if deployment is None:
+            raise self._unknown(name)
+        if len(self._written_out) >= MAX_EXPLICIT:
+            self._written_out.clear()
+        route = self._written_out[name] = Route(name, (deployment,))
+        return route
+
+    def _unknown(self, name: str) -> NotFound:
+        near = self._nearest(name, [*self.routes, *self.aliases])
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return NotFound(
+            f"The model {shown!r} is not known here.{hint} GET /v1/models lists what your key may use; write provider/model to "
+            "address a provider's model directly.",
+            code="model_not_found",
+            param="model",
+        )

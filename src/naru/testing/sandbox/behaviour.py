@@ -1,0 +1,105 @@
+"""What a model name's query asks for: `sandbox/echo?ttft_ms=300` -> ("echo", Behaviour(ttft_ms=300))."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Meta
+
+from naru.errors import BadRequest, NotFound
+
+MODELS = {
+    "echo": "repeats the last user text, a word at a time",
+    "tools": "calls every offered tool, then names the results",
+    "think": "reasoning first, then the last user text",
+    "json": "fills the response schema",
+}
+MAX_QUERY_FIELDS = 32
+
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pace, length and faults of one answer. The table in docs/sandbox.md explains every field in the same order."""
+
+    # pace and length
+    ttft_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    tps: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    tokens: Count | None = None
+    think: Count | None = None
+    finish: Literal["stop", "length", "content_filter"] | None = None
+    # usage
+    usage: Literal["ok", "none", "null", "zero", "negative", "huge", "float", "twice"] = "ok"
+    cached: Count = 0
+    # faults
+    status: Annotated[int, Meta(ge=400, le=599)] | None = None
+    retry_after: Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*$")] | None = None
+    html: bool = False
+    error_200: bool = False
+    reset: bool = False
+    hang: bool = False
+    cut_after: Count | None = None
+    hang_after: Count | None = None
+    error_after: Count | None = None
+    garbage: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    done: bool = True
+    # how often the faults strike
+    fail_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
+    seed: int = 0
+
+    @property
+    def failing(self) -> Behaviour:
+        """This with its faults in force; a bare fail_rate means status 500."""
+        named = any(getattr(self, name) != getattr(_NOTHING, name) for name in _FAULTS)
+        return self if named or self.fail_rate is None else msgspec.structs.replace(self, status=500)
+
+    @property
+    def refusal_status(self) -> int | None:
+        """The status to refuse with; a bare retry_after means 429, a bare html 502. None: no refusal."""
+        if self.status is None:
+            return 429 if self.retry_after is not None else 502 if self.html else None
+        return self.status
+
+    @property
+    def sound(self) -> Behaviour:
+        """This without its faults."""
+        return msgspec.structs.replace(self, **{name: getattr(_NOTHING, name) for name in _FAULTS})
+
+
+_NOTHING = Behaviour()
+_KEYS = Behaviour.__struct_fields__
+_FAULTS = _KEYS[_KEYS.index("status") : _KEYS.index("fail_rate")]
+
+
+def parse_model(model: str) -> tuple[str, Behaviour]:
+    """Splits a model name. Raises NotFound for an unknown model, BadRequest for an unknown query key or a bad value."""
+    path, _, query = model.partition("?")
+    name = path.removeprefix("sandbox/")
+    if name not in MODELS:
+        known = ", ".join(f"sandbox/{known}" for known in MODELS)
+        raise NotFound(f"The sandbox has no model '{path}'. It has {known}.", code="model_not_found", param="model")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise _bad(f"The query of model '{model[:200]}' cannot be read: {error}.") from error
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _bad("The model's query names a key twice.")
+    for key in fields:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.0)[0]
+            raise _bad(f"The sandbox knows no query key '{key[:100]}'. The nearest is '{near}'.")
+    try:
+        behaviour = msgspec.convert(fields, Behaviour, strict=False)
+    except msgspec.ValidationError as error:
+        raise _bad(f"The model's query: {error}.") from error
+    if name == "json" and behaviour.tokens is not None:
+        raise _bad("The query key 'tokens' has no meaning for sandbox/json: its length follows from the schema.")
+    return name, behaviour
+
+
+def _bad(message: str) -> BadRequest:
+    return BadRequest(message, code="invalid_sandbox_query", param="model")

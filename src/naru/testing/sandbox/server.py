@@ -1,0 +1,260 @@
+"""The sandbox as a server: real HTTP on a loopback socket, so that nothing on the path to an upstream is bypassed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from naru.clock import Clock, SystemClock
+from naru.errors import MethodNotAllowed, NaruError, NotFound
+from naru.testing.http import Exchange, Headers, RawServer
+from naru.testing.sandbox import wire
+from naru.testing.sandbox.answers import Answer, answer
+from naru.testing.sandbox.behaviour import MODELS, Behaviour, parse_model
+from naru.testing.sandbox.request import ChatRequest, read_request
+
+LABEL: Headers = (("server", "naru-sandbox"), ("x-naru-sandbox", "no inference"))
+JSON: Headers = (("content-type", "application/json"), *LABEL)
+STREAM: Headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"), *LABEL)
+HTML: Headers = (("content-type", "text/html"), *LABEL)
+HTML_PAGE = b"<html><head><title>Bad gateway</title></head><body><h1>The sandbox was told to fail</h1></body></html>\n"
+GARBAGE_EVENT = b'data: {"id": "garbage", "choices": [{"index": 0, "delta": {"content": \n\n'
+#: fail_rate keeps one sequence of draws for each model name, and this many names.
+MAX_SEQUENCES = 1000
+#: An unpaced stream lets others run after so many pieces.
+STEPS_PER_TURN = 64
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class Sandbox:
+    """A deterministic upstream for rehearsals. `start` gives its base URL; docs/sandbox.md says what it serves.
+
+    `requests` counts completions asked for (refused ones too), `failed` those ended by a fault, `aborted` those whose
+    peer left first, `open_streams` streams now running, `tokens_in` and `tokens_out` what was read and sent. `received`
+    keeps the last `kept` requests, none by default.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, kept: int = 0) -> None:
+        self.requests = 0
+        self.failed = 0
+        self.open_streams = 0
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._server = RawServer(self._handle, kept=kept)
+        self._draws: dict[str, random.Random] = {}
+        self.received = self._server.received
+        self.watch = self._server.watch
+
+    @property
+    def aborted(self) -> int:
+        return self._server.aborted
+
+    @property
+    def open_connections(self) -> int:
+        return self._server.open_connections
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Returns the base URL, such as http://127.0.0.1:40123/v1."""
+        return await self._server.start(host, port) + "/v1"
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def _handle(self, exchange: Exchange) -> None:
+        try:
+            await self._route(exchange)
+        except NaruError as failure:
+            exchange.answer(failure.status, wire.error(failure), JSON)
+
+    async def _route(self, exchange: Exchange) -> None:
+        method, path = exchange.received.method, exchange.received.path
+        if path == "/v1/chat/completions":
+            if method != "POST":
+                raise MethodNotAllowed(f"{path} takes POST, not {method}.")
+            await self._complete(exchange)
+        elif path == "/v1/models" and method == "GET":
+            exchange.answer(200, wire.model_list(), JSON)
+        elif path.startswith("/v1/models/") and method == "GET":
+            name = unquote(path.removeprefix("/v1/models/")).removeprefix("sandbox/")
+            if name not in MODELS:
+                raise NotFound(f"The sandbox has no model '{name}'.", code="model_not_found", param="model")
+            exchange.answer(200, msgspec.json.encode(wire.model_entry(name)), JSON)
+        else:
+            raise NotFound(f"The sandbox does not serve {method} {path}.", code="unknown_url")
+
+    async def _complete(self, exchange: Exchange) -> None:
+        self.requests += 1
+        number = self.requests
+        request = read_request(exchange.received.body)
+        name, behaviour = parse_model(request.model)
+        if behaviour.fail_rate is not None:
+            strikes = self._draw(request.model, behaviour.seed) < behaviour.fail_rate
+            behaviour = behaviour.failing if strikes else behaviour.sound
+        run = _Run(self, exchange, request, behaviour, answer(name, behaviour, request))
+        frame = wire.Frame(
+            id=f"chatcmpl-sandbox-{number:06d}",
+            model=request.model,
+            created=int(self._clock.now()),
+            has_usage=request.stream_options is not None and bool(request.stream_options.include_usage),
+        )
+        if await run.refuse():
+            return
+        self.tokens_in += run.prompt_tokens
+        if not request.stream:
+            await run.whole(frame)
+            return
+        self.open_streams += 1
+        self.watch.changed()
+        try:
+            await run.stream(frame)
+        finally:
+            self.open_streams -= 1
+            self.watch.changed()
+
+    def _draw(self, model: str, seed: int) -> float:
+        """The next number of this model name's own sequence: its k-th request fails or not, whatever else runs."""
+        if model not in self._draws:
+            while len(self._draws) >= MAX_SEQUENCES:
+                del self._draws[next(iter(self._draws))]
+            self._draws[model] = random.Random(seed)
+        return self._draws[model].random()
+
+
+class _Run:
+    """One completion on its way out."""
+
+    def __init__(
+        self, sandbox: Sandbox, exchange: Exchange, request: ChatRequest, behaviour: Behaviour, answer: Answer
+    ) -> None:
+        self._sandbox = sandbox
+        self._exchange = exchange
+        self._request = request
+        self._behaviour = behaviour
+        self._answer = answer
+        self._n = request.n or 1
+        self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+        self._started_s = asyncio.get_running_loop().time()
+        self.prompt_tokens = request.prompt_tokens()
+
+    async def refuse(self) -> bool:
+        """The faults before any answer. True when one of them struck."""
+        behaviour, exchange = self._behaviour, self._exchange
+        if behaviour.hang:
+            self._sandbox.failed += 1
+            await exchange.hang()
+        cuts = (behaviour.cut_after, behaviour.hang_after)
+        if behaviour.reset and cuts == (None, None):
+            self._sandbox.failed += 1
+            exchange.reset()
+            return True
+        status = 200 if behaviour.error_200 else behaviour.refusal_status
+        if status is None:
+            return False
+        self._sandbox.failed += 1
+        await self._pace(0)
+        retry = () if behaviour.retry_after is None else (("retry-after", behaviour.retry_after),)
+        if behaviour.html:
+            exchange.answer(status, HTML_PAGE, (*HTML, *retry))
+        else:
+            exchange.answer(status, _told_to_fail(behaviour.refusal_status or 500), (*JSON, *retry))
+        return True
+
+    async def whole(self, frame: wire.Frame) -> None:
+        """A plain answer. Positions of cuts are bytes of the body here; the body is never quite whole when cut."""
+        behaviour, exchange = self._behaviour, self._exchange
+        await self._pace(self._answer.tokens * self._n)
+        told = wire.usage(behaviour, self.prompt_tokens, self._answer, self._n)
+        body = frame.whole(self._answer, self._n, self._top_logprobs, told)
+        if behaviour.error_after is not None:
+            self._sandbox.failed += 1
+            exchange.answer(200, _told_to_fail(500), JSON)
+        elif behaviour.garbage is not None:
+            self._sandbox.failed += 1
+            exchange.answer(200, body[: len(body) // 2], JSON)
+        elif behaviour.cut_after is not None or behaviour.hang_after is not None:
+            at = behaviour.cut_after if behaviour.cut_after is not None else behaviour.hang_after
+            exchange.start(200, JSON, len(body))
+            exchange.send(body[: min(at or 0, len(body) - 1)])
+            await self._break()
+        else:
+            self._sandbox.tokens_out += self._answer.tokens * self._n
+            exchange.answer(200, body, JSON)
+
+    async def stream(self, frame: wire.Frame) -> None:
+        behaviour, exchange = self._behaviour, self._exchange
+        await self._pace(0)
+        exchange.start(200, STREAM)
+        opening: dict[str, Any] = {"role": "assistant", "content": None if self._answer.calls else ""}
+        for choice in range(self._n):
+            exchange.send(frame.step((choice, opening, 0, None)))
+        breaks_at = self._breaks_at()
+        sent = 0
+        for index, step in enumerate(wire.steps(self._answer, frame.id, self._n, self._top_logprobs)):
+            if index == breaks_at:
+                break
+            sent += step[2]
+            await self._pace(sent, is_turn=index % STEPS_PER_TURN == 0)
+            exchange.send(frame.step(step))
+            self._sandbox.tokens_out += step[2]
+            await exchange.drained()
+        if breaks_at is not None:
+            await self._break()
+            return
+        self._finish(frame)
+        if behaviour.done:
+            exchange.send(b"data: [DONE]\n\n")
+        exchange.end()
+
+    def _finish(self, frame: wire.Frame) -> None:
+        told = wire.usage(self._behaviour, self.prompt_tokens, self._answer, self._n)
+        early = wire.half(told) if self._behaviour.usage == "twice" and frame.has_usage else None
+        closing: dict[str, Any] = {"delta": {}, "logprobs": None, "finish_reason": self._answer.finish}
+        for choice in range(self._n):
+            self._exchange.send(frame.chunk([{"index": choice, **closing}], early))
+        if frame.has_usage and told is not None:
+            self._exchange.send(frame.chunk([], told))
+
+    def _breaks_at(self) -> int | None:
+        """The piece of the stream at which a fault strikes; past the last one means: before the stream is finished."""
+        behaviour = self._behaviour
+        garbage = None if behaviour.garbage is None else behaviour.garbage - 1
+        points = (behaviour.cut_after, behaviour.hang_after, behaviour.error_after, garbage)
+        return min((point for point in points if point is not None), default=None)
+
+    async def _break(self) -> None:
+        """Ends what was begun, in the way asked for."""
+        behaviour, exchange = self._behaviour, self._exchange
+        self._sandbox.failed += 1
+        await exchange.drained()
+        if behaviour.reset:
+            exchange.reset()
+        elif behaviour.cut_after is not None:
+            exchange.close()
+        elif behaviour.hang_after is not None:
+            await exchange.hang()
+        elif behaviour.error_after is not None:
+            exchange.send(b"data: " + _told_to_fail(500) + b"\n\n")
+            exchange.end()
+        else:
+            exchange.send(GARBAGE_EVENT)
+            exchange.end()
+
+    async def _pace(self, tokens: int, *, is_turn: bool = False) -> None:
+        """Waits until the moment at which so many tokens are due: ttft_ms, then 1/tps seconds each."""
+        due_s = self._behaviour.ttft_ms / 1000
+        if self._behaviour.tps:
+            due_s += tokens / self._behaviour.tps
+        wait_s = self._started_s + due_s - asyncio.get_running_loop().time() if due_s else 0.0
+        if wait_s > 0 or is_turn:
+            await self._exchange.pause(max(0.0, wait_s))
+
+
+def _told_to_fail(status: int) -> bytes:
+    return wire.error_body(
+        f"The sandbox was told to fail with status {status}.", _TYPES.get(status, "server_error"), "sandbox_fault"
+    )

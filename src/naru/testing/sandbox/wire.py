@@ -1,0 +1,185 @@
+"""OpenAI's shapes, as the sandbox writes them: answers, chunks, usage, errors. Every one says that it is a sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from naru.errors import NaruError
+from naru.testing.sandbox.answers import Answer, Call
+from naru.testing.sandbox.behaviour import MODELS, Behaviour
+
+FINGERPRINT = "sandbox"
+LOGPROB = -0.25
+
+#: One piece of a stream: which choice, its delta, how many tokens it is, and its logprobs.
+Step = tuple[int, dict[str, Any], int, dict[str, Any] | None]
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """What every chunk of one answer repeats."""
+
+    id: str
+    model: str
+    created: int
+    has_usage: bool = False
+
+    def chunk(self, choices: list[dict[str, Any]], usage: Any = None) -> bytes:
+        body: dict[str, Any] = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+        if self.has_usage or usage is not None:
+            body["usage"] = usage
+        return b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+    def step(self, step: Step) -> bytes:
+        index, delta, _, logprobs = step
+        return self.chunk([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}])
+
+    def whole(self, answer: Answer, n: int, top_logprobs: int | None, usage: Any) -> bytes:
+        """A non-streamed body. `usage` of None leaves the field out; null is `msgspec.Raw(b"null")`."""
+        choices = [
+            {
+                "index": index,
+                "message": _message(answer, self.id, index),
+                "logprobs": None if top_logprobs is None else logprobs(answer.content, top_logprobs),
+                "finish_reason": answer.finish,
+            }
+            for index in range(n)
+        ]
+        body: dict[str, Any] = {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+        if usage is not None:
+            body["usage"] = usage
+        return msgspec.json.encode(body)
+
+
+def _message(answer: Answer, id: str, choice: int) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(answer.content), "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = "".join(answer.reasoning)
+    if answer.calls:
+        message["content"] = None
+        message["tool_calls"] = [
+            _call(call, call_id(id, choice, at), "".join(call.arguments)) for at, call in enumerate(answer.calls)
+        ]
+    return message
+
+
+def call_id(id: str, choice: int, at: int) -> str:
+    return f"call_{id.rpartition('-')[2]}_{choice}_{at}"
+
+
+def _call(call: Call, id: str, arguments: str) -> dict[str, Any]:
+    if call.kind == "custom":
+        return {"id": id, "type": "custom", "custom": {"name": call.name, "input": arguments}}
+    return {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def logprobs(tokens: list[str], top: int) -> dict[str, Any]:
+    """Invented and constant: the same probability for every token, with numbered rivals below it."""
+
+    def entry(token: str, logprob: float) -> dict[str, Any]:
+        return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+    return {
+        "content": [
+            {
+                **entry(token, LOGPROB),
+                "top_logprobs": [
+                    entry(token if rank == 0 else f"{token}~{rank}", LOGPROB * (rank + 1)) for rank in range(top)
+                ],
+            }
+            for token in tokens
+        ],
+        "refusal": None,
+    }
+
+
+def steps(answer: Answer, id: str, n: int, top_logprobs: int | None) -> list[Step]:
+    """The deltas of all choices, taking turns, without the opening and closing ones."""
+    columns = [_steps_of(answer, id, choice, top_logprobs) for choice in range(n)]
+    return [column[at] for at in range(len(columns[0])) for column in columns]
+
+
+def _steps_of(answer: Answer, id: str, choice: int, top_logprobs: int | None) -> list[Step]:
+    made: list[Step] = [(choice, {"reasoning_content": token}, 1, None) for token in answer.reasoning]
+    for token in answer.content:
+        probable = None if top_logprobs is None else logprobs([token], top_logprobs)
+        made.append((choice, {"content": token}, 1, probable))
+    for at, call in enumerate(answer.calls):
+        opened = {"index": at, **_call(call, call_id(id, choice, at), "")}
+        made.append((choice, {"tool_calls": [opened]}, call.tokens - len(call.arguments), None))
+        field = ("custom", "input") if call.kind == "custom" else ("function", "arguments")
+        made.extend(
+            (choice, {"tool_calls": [{"index": at, field[0]: {field[1]: piece}}]}, 1, None) for piece in call.arguments
+        )
+    return made
+
+
+def usage(behaviour: Behaviour, prompt: int, answer: Answer, n: int) -> Any:
+    """The usage as the behaviour wants it told: right, or wrong in a known way; None when it is not told at all."""
+    if behaviour.usage == "none":
+        return None
+    if behaviour.usage == "null":
+        return msgspec.Raw(b"null")
+    completion, reasoning = answer.tokens * n, len(answer.reasoning) * n
+    told: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": min(behaviour.cached, prompt)},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+    wrong: dict[str, tuple[Any, Any]] = {
+        "zero": (0, 0),
+        "negative": (-prompt, -completion),
+        "huge": (10**15, 10**15),
+        "float": (prompt + 0.5, completion + 0.5),
+    }
+    if behaviour.usage in wrong:
+        told["prompt_tokens"], told["completion_tokens"] = wrong[behaviour.usage]
+        told["total_tokens"] = told["prompt_tokens"] + told["completion_tokens"]
+    return told
+
+
+def half(told: Any) -> Any:
+    """An earlier, smaller usage record: what `usage=twice` sends before the one that counts."""
+    if not isinstance(told, dict):
+        return told
+    part = {name: told[name] // 2 for name in ("prompt_tokens", "completion_tokens")}
+    return {**told, **part, "total_tokens": sum(part.values())}
+
+
+def error(failure: NaruError) -> bytes:
+    return error_body(failure.message, failure.type, failure.code, failure.param)
+
+
+def error_body(message: str, type: str, code: str | None, param: str | None = None) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": type, "param": param, "code": code}})
+
+
+def model_entry(name: str) -> dict[str, Any]:
+    return {
+        "id": f"sandbox/{name}",
+        "object": "model",
+        "created": 0,
+        "owned_by": "naru-sandbox",
+        "description": f"Sandbox, no inference: {MODELS[name]}.",
+    }
+
+
+def model_list() -> bytes:
+    return msgspec.json.encode({"object": "list", "data": [model_entry(name) for name in MODELS]})

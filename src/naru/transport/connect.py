@@ -1,0 +1,221 @@
+"""Opening a connection: DNS off the loop, the private-address guard, proxies by CONNECT, TLS with verification.
+
+The address that was checked is the address that is connected to, so a name that resolves differently a moment later (DNS
+rebinding) gains nothing. Addresses are tried one after another within the caller's connect time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from naru.errors import ConfigError, UpstreamUnreachable
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+#: host, port -> IP addresses. Injected, so tests can lie.
+Resolver = Callable[[str, int], Awaitable[list[str]]]
+
+DNS_TTL_S = 30.0
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections go. `allow_private` admits loopback and private networks (the operator's own hardware)."""
+
+    scheme: str
+    host: str
+    port: int
+    allow_private: bool = False
+    ca_file: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str, allow_private: bool = False, ca_file: str = "") -> Origin:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{url!r} is not an http(s) address. Write it as https://host[:port]/path.")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname, port, allow_private, ca_file)
+
+
+async def system_resolver(host: str, port: int) -> list[str]:
+    """getaddrinfo in the loop's thread pool."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_private(address: str) -> bool:
+    """Whether an IP address is not a public unicast one: loopback, link-local (cloud metadata), RFC 1918, CGNAT, ULA …"""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return not ip.is_global or ip.is_multicast
+
+
+class Proxies(msgspec.Struct, frozen=True):
+    """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY ask for. Loopback is never proxied."""
+
+    by_scheme: Mapping[str, str] = {}
+    no_proxy: tuple[str, ...] = ()
+
+    def for_origin(self, origin: Origin) -> str | None:
+        host = origin.host.lower()
+        if host in ("localhost", "127.0.0.1", "::1") or any(self._matches(host, entry) for entry in self.no_proxy):
+            return None
+        return self.by_scheme.get(origin.scheme)
+
+    @staticmethod
+    def _matches(host: str, entry: str) -> bool:
+        entry = entry.strip().lower()
+        if entry == "*":
+            return True
+        name = entry.removeprefix("*").removeprefix(".")
+        return bool(name) and (host == name or host.endswith("." + name))
+
+
+class Connector:
+    """Opens connections for all pools of one gateway."""
+
+    def __init__(self, resolver: Resolver = system_resolver, proxies: Proxies | None = None) -> None:
+        self.resolver = resolver
+        self.proxies = proxies or Proxies()
+        self._resolved: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._tls: dict[str, ssl.SSLContext] = {}
+
+    async def connect(self, origin: Origin, factory: Callable[[], ProtocolT]) -> ProtocolT:
+        """A connected protocol. Raises UpstreamUnreachable; the time limit is the caller's."""
+        proxy = self.proxies.for_origin(origin)
+        if proxy is not None:
+            return await self._through_proxy(proxy, origin, factory)
+        loop = asyncio.get_running_loop()
+        context = self._context(origin.ca_file) if origin.scheme == "https" else None
+        last: OSError | None = None
+        for address in await self._addresses(origin):
+            try:
+                _, protocol = await loop.create_connection(
+                    factory, address, origin.port, ssl=context, server_hostname=origin.host if context else None
+                )
+                return protocol
+            except OSError as error:  # ssl.SSLError is one too
+                last = error
+        self._resolved.pop((origin.host, origin.port), None)
+        raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(last)}.") from last
+
+    def _context(self, ca_file: str) -> ssl.SSLContext:
+        context = self._tls.get(ca_file)
+        if context is None:
+            context = ssl.create_default_context(cafile=ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            self._tls[ca_file] = context
+        return context
+
+    async def _addresses(self, origin: Origin) -> list[str]:
+        addresses = await self._resolve(origin)
+        if origin.allow_private:
+            return addresses
+        public = [address for address in addresses if not is_private(address)]
+        if not public:
+            raise UpstreamUnreachable(
+                f"{origin.host} is a private address ({addresses[0]}). If this is your own server, set allow_private = true "
+                "for the provider.",
+                code="upstream_private_address",
+            )
+        return public
+
+    async def _resolve(self, origin: Origin) -> list[str]:
+        try:
+            ipaddress.ip_address(origin.host)
+            return [origin.host]
+        except ValueError:
+            pass  # a name, not an address
+        key = (origin.host, origin.port)
+        now = asyncio.get_running_loop().time()
+        cached = self._resolved.get(key)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        try:
+            addresses = await self.resolver(*key)
+        except OSError as error:
+            raise UpstreamUnreachable(f"The name {origin.host} could not be resolved: {describe(error)}.") from error
+        if not addresses:
+            raise UpstreamUnreachable(f"The name {origin.host} has no address.")
+        self._resolved[key] = (now + DNS_TTL_S, addresses)
+        return addresses
+
+    async def _through_proxy(self, proxy: str, origin: Origin, factory: Callable[[], ProtocolT]) -> ProtocolT:
+        loop = asyncio.get_running_loop()
+        parts = urlsplit(proxy)
+        try:
+            transport, tunnel = await loop.create_connection(
+                lambda: Tunnel(origin, parts.username, parts.password), parts.hostname or "", parts.port or 8080
+            )
+            await tunnel.established
+            protocol = factory()
+            if origin.scheme == "https":
+                context = self._context(origin.ca_file)
+                secure = await loop.start_tls(transport, protocol, context, server_hostname=origin.host)
+                if secure is None:
+                    raise OSError("the proxy closed the connection")
+                protocol.connection_made(secure)
+            else:
+                transport.set_protocol(protocol)
+                protocol.connection_made(transport)
+            return protocol
+        except OSError as error:
+            raise UpstreamUnreachable(
+                f"Could not reach {origin} through the proxy {parts.hostname}: {describe(error)}."
+            ) from error
+
+
+class Tunnel(asyncio.Protocol):
+    """Asks a proxy for CONNECT host:port; `established` resolves when it says 200."""
+
+    def __init__(self, origin: Origin, user: str | None, password: str | None) -> None:
+        self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        target = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+        head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+        if user:
+            token = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
+            head += f"Proxy-Authorization: Basic {token}\r\n"
+        self.head = (head + "\r\n").encode()
+        self.received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        transport.write(self.head)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if b"\r\n\r\n" not in self.received and len(self.received) < 16_384:
+            return
+        status = self.received.split(b"\r\n", 1)[0].decode("latin-1")
+        if self.established.done():
+            return
+        if status.split(" ")[1:2] == ["200"]:
+            self.established.set_result(None)
+        else:
+            self.established.set_exception(OSError(f"it answered {status[:80]!r} to CONNECT"))
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.established.done():
+            self.established.set_exception(OSError("it closed the connection"))
+
+
+def describe(error: OSError | None) -> str:
+    """An operator's sentence for a socket or TLS error."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the TLS certificate is not valid ({error.verify_message})"
+    if error is None:
+        return "no address answered"
+    return (error.strerror or str(error) or type(error).__name__).strip(".")

@@ -1,0 +1,74 @@
+"""uvicorn, told how Naru starts and leaves: slow senders are dropped, SIGTERM drains, and the exit code says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from naru.transport.fast import FastProtocol
+
+
+class Server(uvicorn.Server):
+    """On the first SIGTERM or SIGINT: `on_drain` at once (readyz turns 503), the listener closes, open streams may finish
+    for `drain_s`, then `on_cut` ends them in-band. A second signal ends everything at once.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain_s: float,
+        on_drain: Callable[[], None],
+        on_cut: Callable[[], None],
+        on_started: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self.drain_s = drain_s
+        self.on_drain = on_drain
+        self.on_cut = on_cut
+        self.on_started = on_started
+        self.signals: list[int] = []
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn would raise the signal again after a clean end, and the process would look killed.
+        self.signals.append(sig)
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self.on_drain()
+
+    @property
+    def exit_code(self) -> int:
+        """0 after SIGTERM or no signal; 130 after an interrupt from the terminal; 1 if it never started."""
+        if not self.started:
+            return 1
+        return 130 if signal.SIGINT in self.signals else 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._drop_slow_senders()
+        return await super().on_tick(counter)
+
+    def _drop_slow_senders(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, FastProtocol) and connection.is_too_slow(now):
+                connection.refuse_slow()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.get_running_loop().call_later(self.drain_s, self.on_cut)
+        # A stream may end because it was cut; uvicorn's own limit comes later and is the last resort.
+        self.config.timeout_graceful_shutdown = int(self.drain_s) + 5
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()

@@ -1,0 +1,124 @@
+"""A whole gateway inside a test: real sockets, a real store in a temporary folder, a key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from openai import AsyncOpenAI
+
+from naru.app import HOT, App
+from naru.config import load_settings
+from naru.control.service import NewKey
+from naru.storage.records import LedgerEntry
+from naru.transport.fast import fast_protocol
+from naru.transport.server import Server
+
+MESSAGES = [{"role": "user", "content": "hello there"}]
+
+
+class Gateway:
+    """A running gateway and what a test wants of it."""
+
+    def __init__(self, app: App, port: int, key: str) -> None:
+        self.app = app
+        self.port = port
+        self.key = key
+        self.url = f"http://127.0.0.1:{port}"
+        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Everything the gateway says to these bytes until it closes (send `connection: close` for that)."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            async with asyncio.timeout(10):
+                return await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def post(self, body: bytes, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """(status, headers, body) of one POST on a connection of its own."""
+        given = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **headers}
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items() if value)
+        head = f"POST {path} HTTP/1.1\r\nhost: naru\r\nconnection: close\r\ncontent-length: {len(body)}\r\n{lines}\r\n"
+        return parse_answer(await self.raw(head.encode("latin-1") + body))
+
+    async def chat(self, **body: Any) -> tuple[int, dict[str, str], Any]:
+        status, headers, answer = await self.post(msgspec.json.encode({"messages": MESSAGES, **body}))
+        return status, headers, msgspec.json.decode(answer)
+
+    async def entries(self) -> list[LedgerEntry]:
+        """All ledger entries, newest first, once nothing is under way any more."""
+        async with asyncio.timeout(5):
+            while self.app.gateway.ledger.open_permits:
+                await asyncio.sleep(0.005)
+        await self.app.gateway.ledger.close()
+        return await asyncio.wrap_future(self.app.control.store.entries(0, 1e12, 100_000))
+
+
+def parse_answer(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    if headers.get("transfer-encoding") == "chunked":
+        body = unchunk(body)
+    return int(lines[0].split()[1]), headers, body
+
+
+def unchunk(data: bytes) -> bytes:
+    whole = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        whole, data = whole + data[:length], data[length + 2 :]
+    return whole
+
+
+@contextlib.asynccontextmanager
+async def running(home: Path, config: str = "", way: str = "fast", prepare: Callable[[App], None] | None = None) -> AsyncIterator[Gateway]:
+    """A gateway with this naru.toml. `way`: fast (our protocol inside uvicorn) or asgi (plain ASGI under uvicorn)."""
+    file = home / "naru.toml"
+    file.write_text(config)
+    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}))
+    await app.start()
+    if prepare is not None:
+        prepare(app)
+    listener = socket.create_server(("127.0.0.1", 0))
+    hot = frozenset(path.encode() for path in HOT) if way == "fast" else frozenset()
+    options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "ws": "none"}
+    settings = uvicorn.Config(app, http=fast_protocol(app.serve, hot, app.settings.server.max_body_bytes), **options)
+    server = _Quiet(settings, 0.5, app.drain, app.cut_streams, lambda: None)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            await asyncio.sleep(0)
+        assert app.first_keys is not None
+        gateway = Gateway(app, listener.getsockname()[1], app.first_keys.caller)
+        yield gateway
+        await gateway.openai.close()
+    finally:
+        server.should_exit = True
+        await serving
+        await app.stop()
+
+
+class _Quiet(Server):
+    """Leaves the process's signal handlers to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def another_key(gateway: Gateway, **fields: Any) -> str:
+    _, text = await gateway.app.control.create_key(NewKey(**{"name": "another", **fields}))
+    return text
