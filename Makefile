@@ -16,7 +16,7 @@ WORKERS ?= auto
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev tests/node/node_modules
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
 
 # Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
@@ -50,6 +50,10 @@ docs: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache
+
+# The official JavaScript clients that tests drive; without npm those tests skip and say so.
+tests/node/node_modules: tests/node/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/node && npm ci --silent --no-audit --no-fund && touch node_modules; fi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Naru needs Python 3.11 or newer. Set PYTHON=…")'

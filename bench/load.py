@@ -123,6 +123,7 @@ class StreamClient(asyncio.Protocol):
         self.chunks = 0
         self.is_given_up = False
         self.is_done = False
+        self.is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but ancestry
@@ -165,6 +166,7 @@ class StreamClient(asyncio.Protocol):
         self.give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_over = True
         if not self.is_done and not self.is_given_up:
             self._tally.errors["stream cut"] += 1
         self._on_end(self)
@@ -247,8 +249,8 @@ async def open_streams(port: int, request: bytes, tally: Tally, count: int) -> l
         clients.append(made[1])
         if index % 20 == 19:
             await asyncio.sleep(0.01)
-    await until(lambda: all(client.chunks or client.is_given_up for client in clients), within_s=10)
-    silent = sum(not client.chunks for client in clients)
+    await until(lambda: all(client.chunks or client.is_over for client in clients), within_s=10)
+    silent = sum(not client.chunks and not client.is_over for client in clients)
     if silent:
         tally.errors["stream without content"] += silent
     return clients

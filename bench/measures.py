@@ -100,7 +100,7 @@ async def plain(target: Target, plan: Plan) -> Figures:
     return {
         "cpu_us_per_request": cpu_s * 1e6 / count if count else float("nan"),
         "requests_per_s": count / wall_s,
-        "plain_errors": tally.errors.total(),
+        **_errors("plain", tally),
     }
 
 
@@ -119,7 +119,7 @@ async def chunks(target: Target, plan: Plan) -> Figures:
     return {
         "cpu_us_per_chunk": cpu_s * 1e6 / count if count else float("nan"),
         "chunks_per_s": count / wall_s,
-        "chunk_errors": tally.errors.total(),
+        **_errors("chunk", tally),
     }
 
 
@@ -131,7 +131,7 @@ async def latency(target: Target, plan: Plan) -> Figures:
     return {
         "latency_p50_ms": percentile_s(tally.latencies_s, 0.5) * 1e3,
         "latency_p99_ms": percentile_s(tally.latencies_s, 0.99) * 1e3,
-        "latency_errors": tally.errors.total(),
+        **_errors("latency", tally),
     }
 
 
@@ -142,7 +142,7 @@ async def ttft(target: Target, plan: Plan) -> Figures:
     return {
         "ttft_p50_ms": percentile_s(tally.latencies_s, 0.5) * 1e3,
         "ttft_p99_ms": percentile_s(tally.latencies_s, 0.99) * 1e3,
-        "ttft_errors": tally.errors.total(),
+        **_errors("ttft", tally),
     }
 
 
@@ -153,12 +153,17 @@ async def memory(target: Target, plan: Plan, upstream: MockUpstream) -> Figures:
     request = request_bytes(target.port, target.key, stream=True, max_tokens=ENDLESS)
     clients = await open_streams(target.port, request, tally, plan.many_streams)
     await asyncio.sleep(1.0)
-    figures = {"rss_streams_mb": _child(target).rss_bytes() / 1e6, "memory_errors": float(tally.errors.total())}
+    figures = {"rss_streams_mb": _child(target).rss_bytes() / 1e6, **_errors("memory", tally)}
     for client in clients:
         client.give_up()
     upstream.interval_s = interval_s
     await asyncio.sleep(0.5)
     return figures
+
+
+def _errors(measure: str, tally: Tally) -> Figures:
+    """One figure for each kind of wrong answer, so that the report can say what was wrong."""
+    return {f"{measure} errors: {kind}": float(count) for kind, count in tally.errors.items()}
 
 
 def _child(target: Target) -> Child:

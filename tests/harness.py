@@ -18,7 +18,7 @@ from naru.config import load_settings
 from naru.control.service import NewKey
 from naru.storage.records import LedgerEntry
 from naru.transport.fast import fast_protocol
-from naru.transport.server import Server
+from naru.transport.server import Server, Waits
 
 MESSAGES = [{"role": "user", "content": "hello there"}]
 
@@ -96,7 +96,7 @@ async def running(home: Path, config: str = "", way: str = "fast", prepare: Call
     hot = frozenset(path.encode() for path in HOT) if way == "fast" else frozenset()
     options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "ws": "none"}
     settings = uvicorn.Config(app, http=fast_protocol(app.serve, hot, app.settings.server.max_body_bytes), **options)
-    server = _Quiet(settings, 0.5, app.drain, app.cut_streams, lambda: None)
+    server = _Quiet(settings, Waits(0, 0.5), app.drain, app.cut_streams, lambda: None)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:

@@ -62,6 +62,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     workers: Count = 1
     max_body_bytes: Count = 32 * MIB
     drain_s: Seconds = 30.0
+    pre_stop_s: Annotated[float, Meta(ge=0)] = 1.0
     on_disconnect: Literal["finish", "abort"] = "finish"
 
 
@@ -112,7 +113,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     headers: dict[str, Secret] = {}
     price: Price | None = None
-    max_connections: Count = 100
+    max_connections: Count = 2000
     ca_file: Path | None = None
 
 

@@ -74,7 +74,7 @@ def show(model: str, config_path: Path | None) -> None:
         near = catalog.nearest(model)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise NotFound(f"The catalogue has no model {model!r}.{hint}", code="model_not_found")
-    shown = msgspec.to_builtins(found)
+    shown = msgspec.json.decode(msgspec.json.encode(found))
     for offer, source in zip(shown["offers"], found.offers, strict=True):
         price = source.price
         offer["price"] = price and {
@@ -85,7 +85,6 @@ def show(model: str, config_path: Path | None) -> None:
             "unit": "nano-USD per million tokens",
             "rows": msgspec.to_builtins(price.rows),
         }
-        offer["defaults"] = {name: msgspec.json.decode(raw) for name, raw in source.defaults.items()}
     print_json(shown)
 
 

@@ -20,7 +20,7 @@ from naru.cli.exits import OK
 from naru.control.local import serve_control
 from naru.errors import ConfigError
 from naru.transport.fast import fast_protocol
-from naru.transport.server import Server
+from naru.transport.server import Server, Waits
 
 BACKLOG = 2048
 TRY_MODEL = "sandbox/echo"
@@ -71,7 +71,7 @@ async def run(app: App, listener: socket.socket) -> int:
             server_header=False,
             ws="none",
         ),
-        drain_s=app.settings.server.drain_s,
+        waits=Waits(app.settings.server.pre_stop_s, app.settings.server.drain_s),
         on_drain=app.drain,
         on_cut=app.cut_streams,
         on_started=lambda: announce(app, listener),

@@ -92,11 +92,10 @@ class Accumulator:
 
 
 class _PartBuilder:
-    """One part as it grows. `kind` is the class of its deltas; `number` tells calls and blocks of thinking apart."""
+    """One part as it grows. `kind` is the class of its deltas."""
 
-    def __init__(self, kind: type, number: int = 0) -> None:
+    def __init__(self, kind: type) -> None:
         self.kind = kind
-        self.number = number
         self.texts: list[str] = []
         self.extra: Extra = {}
         self.signature: str | None = None
@@ -135,7 +134,7 @@ class _ChoiceBuilder:
         elif isinstance(event, ReasoningDelta):
             self._add_reasoning(event)
         elif isinstance(event, ToolCallStart):
-            builder = self._calls[event.index] = self._new(ToolCallStart, event.index)
+            builder = self._calls[event.index] = self._new(ToolCallStart)
             builder.start = event
         elif isinstance(event, ToolCallDelta):
             if (call := self._calls.get(event.index)) is not None:
@@ -160,8 +159,8 @@ class _ChoiceBuilder:
             extra=self._extra,
         )
 
-    def _new(self, kind: type, number: int = 0) -> _PartBuilder:
-        builder = _PartBuilder(kind, number)
+    def _new(self, kind: type) -> _PartBuilder:
+        builder = _PartBuilder(kind)
         self._parts.append(builder)
         return builder
 
@@ -171,7 +170,7 @@ class _ChoiceBuilder:
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         builder = self._thoughts.get(event.part)
         if builder is None:
-            builder = self._thoughts[event.part] = self._new(ReasoningDelta, event.part)
+            builder = self._thoughts[event.part] = self._new(ReasoningDelta)
         builder.texts.append(event.text)
         if event.signature is not None:
             builder.signature = event.signature

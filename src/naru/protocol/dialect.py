@@ -114,7 +114,10 @@ class StreamRelay(Protocol):
 
 class StreamDecoder(Protocol):
     def feed(self, data: bytes) -> list[Event]:
-        """Raises UpstreamError on garbage or on an error reported inside the stream."""
+        """Raises UpstreamError on garbage or on an error reported inside the stream.
+
+        Events that came before the error in the same piece are returned first; then the next call raises.
+        """
         ...
 
     def close(self) -> list[Event]: ...

@@ -21,6 +21,8 @@ PROVIDER = Provider(
     model_quirks=(
         # reasoning_format is raw unless tools or JSON are asked for: the tags stand in the content (docs)
         ("qwen*", {"think_tag": "inline"}),
+        # recorded so: deepseek-r1-distill-llama-70b with the default reasoning_format
+        ("deepseek-r1*", {"think_tag": "inline"}),
         # these do not think, and reasoning_effort is for models that do (docs list them; the 400 is unverified)
         ("llama*", {"thinking_style": "none"}),
         # the same family under its other prefix (unverified)

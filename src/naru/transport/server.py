@@ -7,27 +7,39 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 
 from naru.transport.fast import FastProtocol
 
+TICK_S = 0.05
+
+
+class Waits(NamedTuple):
+    """`pre_stop_s`: how long the listener stays open after SIGTERM, so that load balancers can look away first.
+    `drain_s`: how long open requests may go on after that."""
+
+    pre_stop_s: float
+    drain_s: float
+
 
 class Server(uvicorn.Server):
-    """On the first SIGTERM or SIGINT: `on_drain` at once (readyz turns 503), the listener closes, open streams may finish
-    for `drain_s`, then `on_cut` ends them in-band. A second signal ends everything at once.
+    """On the first SIGTERM or SIGINT `on_drain` is called at once (readyz turns 503). After SIGTERM the listener stays open
+    for `pre_stop_s`, then closes; open streams may finish for `drain_s`, then `on_cut` ends them in-band. A second signal
+    ends everything at once.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
-        drain_s: float,
+        waits: Waits,
         on_drain: Callable[[], None],
         on_cut: Callable[[], None],
         on_started: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self.drain_s = drain_s
+        self.waits = waits
         self.on_drain = on_drain
         self.on_cut = on_cut
         self.on_started = on_started
@@ -65,9 +77,14 @@ class Server(uvicorn.Server):
                 connection.refuse_slow()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        cutting = asyncio.get_running_loop().call_later(self.drain_s, self.on_cut)
+        loop = asyncio.get_running_loop()
+        if signal.SIGTERM in self.signals:
+            closing_at = loop.time() + self.waits.pre_stop_s
+            while loop.time() < closing_at and not self.force_exit:
+                await asyncio.sleep(TICK_S)
+        cutting = loop.call_later(self.waits.drain_s, self.on_cut)
         # A stream may end because it was cut; uvicorn's own limit comes later and is the last resort.
-        self.config.timeout_graceful_shutdown = int(self.drain_s) + 5
+        self.config.timeout_graceful_shutdown = int(self.waits.drain_s) + 5
         try:
             await super().shutdown(sockets)
         finally:

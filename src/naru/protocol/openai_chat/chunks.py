@@ -48,6 +48,7 @@ class ChunkReader:
     __slots__ = (
         "_begun",
         "_finished",
+        "_has_own_field",
         "_is_plain",
         "_quirks",
         "_slots",
@@ -61,8 +62,9 @@ class ChunkReader:
 
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
-        #: With an inline tag or a third name for reasoning, every chunk has to be looked into.
-        self._is_plain = quirks.think_tag == "none" and quirks.thinking_field in ("reasoning_content", "reasoning")
+        #: With a third name for reasoning every chunk has to be looked into; with inline tags those before the answer.
+        self._has_own_field = quirks.thinking_field not in ("reasoning_content", "reasoning")
+        self._is_plain = quirks.think_tag == "none" and not self._has_own_field
         self._slots: dict[int, CallSlots] = {}
         self._thinks: dict[int, ThinkSplitter] = {}
         self._begun: set[int] = set()
@@ -112,9 +114,13 @@ class ChunkReader:
                 return False
             if delta.tool_calls and not self._are_fragments_clean(choice.index, delta.tool_calls):
                 return False
-            if not self._is_plain:
+            if not self._is_plain and not self._is_past_thinking(choice.index):
                 return False
         return True
+
+    def _is_past_thinking(self, choice: int) -> bool:
+        think = self._thinks.get(choice)
+        return think is not None and think.is_past and not self._has_own_field
 
     def _has_calls(self, choice: ChunkChoice) -> bool:
         return choice.index in self._slots or bool(choice.delta.tool_calls)

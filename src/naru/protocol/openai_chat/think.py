@@ -30,6 +30,11 @@ class ThinkSplitter:
         self._at = _At.OPENED if think_tag == "open_implied" else _At.START
         self._held = ""
 
+    @property
+    def is_past(self) -> bool:
+        """The answer itself has begun: no tag can mean anything any more, so text need not be fed."""
+        return self._at is _At.CONTENT
+
     def feed(self, text: str) -> tuple[str, str]:
         text, self._held = self._held + text, ""
         reasoning = ""

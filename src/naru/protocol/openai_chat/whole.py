@@ -47,11 +47,6 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
 
 
-def read_whole(body: bytes, quirks: Quirks) -> Fields:
-    """The answer's top level, repaired: what decode_response reads."""
-    return object_fields(relay_whole(body, quirks).body)
-
-
 def check_error(error: Raw | UnsetType, quirks: Quirks) -> None:
     if error is UNSET:
         return
@@ -71,13 +66,15 @@ def check_bare_error(fields: Fields, quirks: Quirks) -> None:
 def _is_clean(probe: WholeAnswerProbe, quirks: Quirks) -> bool:
     if probe.usage is not None and not is_sane(probe.usage):
         return False
-    if quirks.think_tag != "none" or quirks.thinking_field not in ("reasoning_content", "reasoning"):
+    if quirks.think_tag == "open_implied" or quirks.thinking_field not in ("reasoning_content", "reasoning"):
         return False
     for choice in probe.choices:
         message, reason = choice.message, choice.finish_reason
         if reason not in STANDARD_REASONS and reason is not None:
             return False
         if message.reasoning is not None and message.reasoning_content is None:
+            return False
+        if quirks.think_tag == "inline" and message.content and message.content.lstrip().startswith("<think>"):
             return False
         if message.tool_calls and not _are_calls_clean(choice):
             return False

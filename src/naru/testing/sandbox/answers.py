@@ -48,6 +48,13 @@ class Answer(msgspec.Struct):
 
 def answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     """Raises BadRequest when a tool's or the response's schema cannot be filled."""
+    try:
+        return _answer(name, behaviour, request)
+    except RecursionError as error:
+        raise BadRequest("A schema of this request is nested too deep.") from error
+
+
+def _answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     made = Answer()
     if name == "tools":
         made.calls = _calls(request)
@@ -124,7 +131,9 @@ def _offered(request: ChatRequest) -> tuple[list[tuple[int, ToolSpec]], bool]:
         allowed = choice.get("allowed_tools")
         wanted = allowed.get("tools") if isinstance(allowed, dict) else [choice]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
-        names = {_chosen_name(one) for one in wanted or ()}
+        if not isinstance(wanted, list):
+            raise BadRequest("tool_choice's allowed_tools has no list of tools.", param="tool_choice")
+        names = {_chosen_name(one) for one in wanted}
         unknown = names - {tool.name for _, tool in tools}
         if unknown:
             raise BadRequest(f"tool_choice names a tool that is not offered: {unknown.pop()}.", param="tool_choice")
@@ -194,9 +203,10 @@ def _summary(messages: list[Message], user_text: str) -> str:
 def _values(arguments: str) -> str:
     try:
         tree = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments
-    return ", ".join(str(value) for value in tree.values()) if isinstance(tree, dict) else str(tree)
+    said = ", ".join(str(value) for value in tree.values()) if isinstance(tree, dict) else str(tree)
+    return said.encode("utf-8", "replace").decode()  # JSON's escapes can spell half a character
 
 
 # --- lengths ----------------------------------------------------------------------------------------------------------

@@ -124,10 +124,9 @@ class _Reader:
             return _CONTROLS[letter]
         if letter in "xu":
             digits = "".join(self._next() for _ in range(2 if letter == "x" else 4))
-            try:
-                return chr(int(digits, 16))
-            except ValueError:
-                raise UnknownPattern(f"\\{letter}{digits} is no character") from None
+            if not all(digit in "0123456789abcdefABCDEF" for digit in digits) or 0xD800 <= int(digits, 16) <= 0xDFFF:
+                raise UnknownPattern(f"\\{letter}{digits} is no character")
+            return chr(int(digits, 16))
         if letter.isalnum():
             raise UnknownPattern(f"it uses \\{letter}")
         return letter

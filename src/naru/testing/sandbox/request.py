@@ -196,6 +196,10 @@ def read_request(body: bytes) -> ChatRequest:
         if not tool.name or (tool.function if tool.type == "function" else tool.custom) is None:
             raise BadRequest(f"Tool {index} has no '{tool.type}' with a name.", param=f"tools[{index}]")
     _check_tool_messages(request.messages)
+    try:
+        request.prompt_tokens()
+    except RecursionError as error:
+        raise BadRequest("A schema of this request is nested too deep.") from error
     return request
 
 
