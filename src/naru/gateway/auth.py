@@ -12,6 +12,7 @@ from naru.storage.records import KeyRecord
 
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 GET_A_KEY = "Create one with `naru keys create NAME` and send it as `Authorization: Bearer nk-…`."
+NOT_A_KEY = f"This is not a Naru key, or it was cut or mistyped when copied. {GET_A_KEY}"
 NO_DIGEST = bytes(32)
 
 
@@ -40,14 +41,16 @@ class Auth:
         return self._check(text, role)
 
     def _check(self, text: bytes, role: str) -> KeyRecord:
-        parsed = keys.parse(text)
-        if parsed is None:
-            raise Unauthorized(f"This is not a Naru key, or it was cut or mistyped when copied. {GET_A_KEY}")
-        key_id, secret = parsed
+        parts = keys.split(text)
+        if parts is None:
+            raise Unauthorized(NOT_A_KEY)
+        key_id, secret, _ = parts
         record = self.records.get(key_id)
         # An unknown id costs the same comparison as a wrong secret, so that ids cannot be told apart by time.
         digest = keys.digest(self.pepper, secret)
         if not hmac.compare_digest(digest, record.digest if record else NO_DIGEST) or record is None:
+            if keys.parse(text) is None:
+                raise Unauthorized(NOT_A_KEY)
             raise Unauthorized(f"This key is not known here. It may belong to another gateway. {GET_A_KEY}")
         if not record.is_active(self.clock.now()):
             raise Unauthorized(f"The key {record.id} is {record.state(self.clock.now())}. {GET_A_KEY}")

@@ -130,6 +130,7 @@ class FastProtocol(HttpToolsProtocol):
         #: Since when a request is being received, on the loop's clock; 0 between requests. See `is_too_slow`.
         self.receiving_since = self.loop.time()
         self.received_bytes = 0
+        self.idle_since = 0.0
 
     def is_too_slow(self, now: float) -> bool:
         """A head after HEAD_S, or a body slower than BODY_BYTES_PER_S after that: slowloris (reliability.md B4)."""
@@ -155,28 +156,44 @@ class FastProtocol(HttpToolsProtocol):
                 exchange.listener.on_gone()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        # Not the parent's: the ASGI scope that it makes is made in _fall_through, for the requests that need one.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self.head_bytes = self.received_bytes = 0
         self.receiving_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         self._grow(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._grow(len(name) + len(value))
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > MAX_HEAD_BYTES:
+            self._grow(0)
 
     def _grow(self, size: int) -> None:
         self.head_bytes += size
         if self.head_bytes > MAX_HEAD_BYTES:
             raise ValueError("request head too large")  # httptools turns it into an HttpParserError: 400 and close
 
+    def _fall_through(self) -> None:
+        """Hands the request to uvicorn as if this class had not been there."""
+        kept = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = kept
+        self.scope["headers"] = self.headers
+        super().on_headers_complete()
+
     def on_headers_complete(self) -> None:
         parser = self.parser
         is_pipelined = self.cycle is not None and not self.cycle.response_complete
         if is_pipelined or self.url not in self.hot or parser.get_method() != b"POST" or parser.should_upgrade():
-            super().on_headers_complete()
+            self._fall_through()
             return
         self.exchange = FastExchange(self, "POST", self.url.decode("ascii"), parser.should_keep_alive())
         self.cycle = self.exchange  # type: ignore[assignment]
@@ -214,6 +231,19 @@ class FastProtocol(HttpToolsProtocol):
         task: asyncio.Task[None] = self.loop.create_task(self.serve_hot(exchange))  # type: ignore[arg-type]
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def on_response_complete(self) -> None:
+        # As the parent does, but a kept-alive connection costs no timer: the server's sweep closes the idle ones.
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self.idle_since = self.loop.time()
+
+    def is_idle_too_long(self, now: float) -> bool:
+        is_idle = self.receiving_since == 0.0 and (self.cycle is None or self.cycle.response_complete)
+        return is_idle and now - self.idle_since > self.timeout_keep_alive
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -67,14 +67,19 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
-            self._drop_slow_senders()
+            self._sweep()
         return await super().on_tick(counter)
 
-    def _drop_slow_senders(self) -> None:
+    def _sweep(self) -> None:
+        """Once a second: slow senders are refused, connections kept alive for too long are closed."""
         now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, FastProtocol) and connection.is_too_slow(now):
+            if not isinstance(connection, FastProtocol):
+                continue
+            if connection.is_too_slow(now):
                 connection.refuse_slow()
+            elif connection.is_idle_too_long(now):
+                connection.transport.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
