@@ -115,6 +115,8 @@ def test_shapes(status: int, value: Any, expected: tuple[int, str, str | None, s
         b"{}",
         {"error": {}},
         {"error": {"message": PAGE}},
+        {"error": {"message": "<?xml version='1.0'?><Error>secret</Error>"}},
+        {"error": {"message": "said: <html>secret</html>"}},
         b"[" * 100_000,
     ],
 )

@@ -142,6 +142,8 @@ REPEATS = {
     "pretty": b'{\n  "model": "a",\n  %b,\n  "model": "b"\n}' % M,
     "longer first": b'{"model":"aaaa",%b,"model":"a"}' % M,
     "made to fit the spaced length": b'{"model":"a",%b,"model":"","n":1}' % M,
+    # Lengths alone would walk from the first value into a nested copy of the keys and out again at the very end.
+    "hidden by lengths": b'{"model":1,"messages":[0,{"q":"","messages":          0}],"model":"xxxxxxxxxxxxxxxxxxxxx"}',
     "hidden in a value": b'{"model": "a", "x": "y\\", \\"model\\": ", %b, "model": "b"}' % M,
 }
 
@@ -151,6 +153,15 @@ def test_a_key_given_twice(data: bytes) -> None:
     """What is authorised must be what is forwarded (reliability.md B8)."""
     error = refused(data)
     assert (error.param, error.code) == ("model", "duplicate_parameter")
+
+
+def test_a_repeat_that_looks_like_blanks() -> None:
+    """Compact, and exactly as long as the same keys written with blanks: the bytes are compared, not the length."""
+    data = b'{"n":12,"model":"a",%b,"x":1,"n":11}' % M
+    keys = json.loads(data)
+    blanks = len(json.dumps(keys, ensure_ascii=False)) - len(compact(keys))
+    assert len(data) - len(compact(keys)) == 2 * len(keys) - 1 <= blanks
+    assert refused(data).param == "n"
 
 
 def test_a_repeat_of_another_key() -> None:

@@ -216,7 +216,7 @@ def _clean(text: str) -> str:
     """Never a page: markup says nothing to an API's caller and may hold the provider's insides."""
     text = text.strip()
     lowered = text[:2_000].lower()
-    if False and "<html" in lowered or "<!doctype" in lowered:
+    if lowered.startswith("<") or "<html" in lowered or "<!doctype" in lowered:
         return ""
     return text[:MAX_MESSAGE_CHARS]
 
