@@ -45,7 +45,9 @@ class Gateway:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def post(self, body: bytes, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    async def post(
+        self, body: bytes, path: str = "/v1/chat/completions", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of one POST on a connection of its own."""
         given = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **headers}
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items() if value)
@@ -84,7 +86,9 @@ def unchunk(data: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def running(home: Path, config: str = "", way: str = "fast", prepare: Callable[[App], None] | None = None) -> AsyncIterator[Gateway]:
+async def running(
+    home: Path, config: str = "", way: str = "fast", prepare: Callable[[App], None] | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway with this naru.toml. `way`: fast (our protocol inside uvicorn) or asgi (plain ASGI under uvicorn)."""
     file = home / "naru.toml"
     file.write_text(config)
@@ -94,7 +98,13 @@ async def running(home: Path, config: str = "", way: str = "fast", prepare: Call
         prepare(app)
     listener = socket.create_server(("127.0.0.1", 0))
     hot = frozenset(path.encode() for path in HOT) if way == "fast" else frozenset()
-    options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "ws": "none"}
+    options: dict[str, Any] = {
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "ws": "none",
+    }
     settings = uvicorn.Config(app, http=fast_protocol(app.serve, hot, app.settings.server.max_body_bytes), **options)
     server = _Quiet(settings, Waits(0, 0.5), app.drain, app.cut_streams, lambda: None)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -22,7 +22,9 @@ class Process:
         key = re.search(r"\bnk-\S+", banner)
         self.key = key[0] if key else ""
 
-    async def ask(self, method: str, path: str, body: object = None, close: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def ask(
+        self, method: str, path: str, body: object = None, close: bool = True
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Sends one request; the answer is to be read."""
         data = b"" if body is None else msgspec.json.encode(body)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -39,7 +41,11 @@ class Process:
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "HOME", "TMPDIR", "COVERAGE_PROCESS_START")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "LANG", "HOME", "TMPDIR", "COVERAGE_PROCESS_START")
+    }
     return {**kept, "NARU_HOME": str(home)}
 
 

@@ -18,6 +18,7 @@ async def test_keys_without_a_running_gateway(tmp_path: Path) -> None:
     key = out.strip()
     assert key.startswith("nk-")
     assert "only this once" in err
+    assert str(home) in err
     _, listed, _ = await command(home, "keys", "list", "--json")
     (shown,) = json.loads(listed)["data"]
     assert (shown["name"], shown["state"], shown["models"]) == ("alice", "active", ["a", "b"])

@@ -21,7 +21,9 @@ async def test_the_first_start_prints_keys_once(tmp_path: Path) -> None:
     async with serving(tmp_path) as first:
         assert "nka-" in first.banner
         assert "curl http://127.0.0.1" in first.banner
-        assert b"a b c" in await first.whole("POST", "/v1/chat/completions", {"model": "sandbox/echo", "messages": MESSAGES})
+        assert b"a b c" in await first.whole(
+            "POST", "/v1/chat/completions", {"model": "sandbox/echo", "messages": MESSAGES}
+        )
         first.process.send_signal(signal.SIGINT)
         assert await first.process.wait() == 130
     async with serving(tmp_path) as second:
@@ -89,7 +91,9 @@ def resident_kib(pid: int) -> int:
 
 
 def open_sockets(pid: int) -> int:
-    return sum(1 for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink() and str(fd.readlink()).startswith("socket:"))
+    return sum(
+        1 for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink() and str(fd.readlink()).startswith("socket:")
+    )
 
 
 async def metric(gateway: Process, name: str) -> float:

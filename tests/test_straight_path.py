@@ -258,7 +258,9 @@ async def test_a_client_that_leaves_mid_stream(gateway: Gateway) -> None:
 
 async def test_an_unpriced_model_is_refused(tmp_path: Path) -> None:
     """402 model_unpriced with the way out; free only when the operator says so."""
-    upstream = RawServer(lambda e: e.answer(200, b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}'))
+    upstream = RawServer(
+        lambda e: e.answer(200, b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}')
+    )
     base = await upstream.start()
     provider = f'[providers.own]\nkind = "custom"\nbase_url = "{base}/v1"\napi_key = "x"\nallow_private = true\n'
     async with running(tmp_path, provider) as gateway:
@@ -324,7 +326,9 @@ async def test_explain_sends_nothing(gateway: Gateway) -> None:
     """The plan, the price's source and the bound, and no upstream request."""
     sandbox = gateway.app._sandbox
     assert sandbox is not None
-    body = msgspec.json.encode({"model": "sandbox/echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1000})
+    body = msgspec.json.encode(
+        {"model": "sandbox/echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1000}
+    )
     status, _, answer = await gateway.post(body, "/v1/explain")
     found = msgspec.json.decode(answer)
     assert (status, found["attempts"][0]["deployment"]) == (200, "sandbox/echo")

@@ -43,7 +43,11 @@ MAX_PIECES = 4096
 
 def is_chat(interaction: Interaction) -> bool:
     path = urlsplit(interaction.uri).path
-    return interaction.method == "POST" and path.endswith("/chat/completions") and isinstance(interaction.request_json, dict)
+    return (
+        interaction.method == "POST"
+        and path.endswith("/chat/completions")
+        and isinstance(interaction.request_json, dict)
+    )
 
 
 def kind_of(interaction: Interaction) -> str:
@@ -156,7 +160,11 @@ def recorded_error(interaction: Interaction) -> str | None:
         errors = [e["error"] for e in recorded_events(interaction.body) if e.get("error")]
     else:
         answer = json.loads(interaction.body)
-        errors = [answer.get("error")] if isinstance(answer, dict) and (answer.get("error") or interaction.status >= 400) else []
+        errors = (
+            [answer.get("error")]
+            if isinstance(answer, dict) and (answer.get("error") or interaction.status >= 400)
+            else []
+        )
     if not errors:
         return None
     return str(errors[0].get("message")) if isinstance(errors[0], dict) else str(errors[0])

@@ -25,14 +25,16 @@ from naru import config, home
 from naru.catalog import load_catalog
 from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
+from naru.control.local import ControlServer, serve_control
 from naru.control.service import Control, NewKey
 from naru.control.side import SideRoutes, unknown_path
-from naru.deployments import Deployments
+from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.call import Target, target_for
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.ledger import Ledger
+from naru.log import configure as configure_log
 from naru.protocol.dialect import Dialect
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.providers import load_providers
@@ -74,6 +76,7 @@ class App:
         self._store: Store
         self._client: UpstreamClient
         self._sandbox: Sandbox | None = None
+        self._control_server: ControlServer | None = None
         self._providers = load_providers()
         self._targets: dict[str, Target] = {}
         self._base_urls: dict[str, str] = {}
@@ -83,6 +86,8 @@ class App:
     async def start(self, make_first_keys: bool = True) -> None:
         """Opens the store, takes the home's lock, starts the sandbox. Raises ConfigError. No upstream is contacted."""
         settings = self.settings
+        for key, why in not_in_effect(settings):
+            log.warning("a setting has no effect yet", setting=key, why=why)
         home.prepare(settings.home)
         self._lock = home.lock(settings.home)
         self._store = open_store(settings)
@@ -107,9 +112,15 @@ class App:
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
 
+    async def open_control(self) -> None:
+        """Lets the command line of this NARU_HOME reach this process."""
+        self._control_server = await serve_control(self, home.control_socket(self.settings.home))
+
     async def stop(self) -> None:
         """Closes connections, then writes what the ledger still holds, then the store: in this order nothing is lost."""
         self.is_draining = True
+        if self._control_server is not None:
+            self._control_server.close()
         self.gateway.cut_streams()
         await self._client.close()
         await self.gateway.ledger.close()
@@ -185,10 +196,13 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self.start()
+            await self.start(make_first_keys=False)
+            await self.open_control()
         except ConfigError as error:
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
+        if not self.gateway.auth.records:
+            log.warning("no key exists yet; make one with `naru keys create NAME`", home=str(self.settings.home))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.stop()
@@ -238,4 +252,6 @@ def open_store(settings: config.Settings) -> Store:
 
 def create() -> App:
     """For ASGI servers: an App from naru.toml and the environment."""
-    return App(config.settings_of_process(None, {}))
+    settings = config.settings_of_process(None, {})
+    configure_log(settings.log_level)
+    return App(settings)

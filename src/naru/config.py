@@ -311,7 +311,10 @@ class _Providers:
         return kind.kind == SANDBOX or (bool(kind.hosts) and (kind.auth != "bearer" or self.key_of(kind) is not None))
 
     def key_of(self, kind: Provider) -> Secret | None:
-        return next((Secret(self.environ[name]) for name in kind.env if self.environ.get(name)), None)
+        """The provider's key from the environment. A key of Naru's own stands there when clients are pointed at a
+        gateway by the same variable (OPENAI_API_KEY=nk-…); it is no credential for the provider."""
+        given = (self.environ.get(name, "") for name in kind.env)
+        return next((Secret(text) for text in given if text and not text.startswith(("nk-", "nka-"))), None)
 
     def complete(self, provider: ProviderSettings) -> ProviderSettings:
         """Fills in key, region and address, and checks them."""

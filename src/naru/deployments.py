@@ -6,7 +6,7 @@ catalogue's aliases; `provider/model` reaches any other model of an enabled prov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
@@ -39,7 +39,20 @@ class Deployments:
         declared = {name: self._declared(model) for name, model in self.settings.models.items()}
         offered = {route.name: route for route in self._offered() if route.name not in declared}
         routes = {**declared, **offered}
-        return Table(routes.values(), dict(self._aliases(routes)), self.explicit, self.catalog.nearest)
+        return Table(routes.values(), dict(self._aliases(routes)), self.explicit, self._hint)
+
+    def _hint(self, name: str, known: Iterable[str]) -> str:
+        """What to do about an unknown model name: enable who offers it, or take one of the nearest."""
+        model = self.catalog.get(name) or self.catalog.get(name.partition("/")[2])
+        kinds = [self.providers[o.provider] for o in (model.offers if model else ()) if o.provider in self.providers]
+        off = [kind for kind in kinds if all(p.kind != kind.kind for p in self.settings.providers.values())]
+        if off:
+            ways = " or ".join(
+                f"{kind.env[0]} for {kind.label}" if kind.env else f"[providers.{kind.kind}]" for kind in off
+            )
+            return f" Its provider is not enabled here: the operator can set {ways}."
+        near = self.catalog.nearest(name, known)
+        return f" Did you mean {' or '.join(near)}?" if near else ""
 
     def explicit(self, provider_name: str, model: str) -> Deployment | None:
         """The deployment of `provider/model` as a caller wrote it."""
@@ -118,6 +131,28 @@ class Deployments:
         known = offer.price if offer is not None else None
         known = known or self.catalog.price(kind, upstream, self.now, region or None)
         return FREE if known is None and self.settings.ledger.unpriced == "free" else known
+
+
+def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
+    """(setting, what holds instead) for what is read and checked but not acted on by this version."""
+    found = []
+    if settings.ledger.durability != "process":
+        found.append(("ledger.durability", "entries survive a crash of the store, not yet one of the process"))
+    if settings.ledger.display_currency != "USD":
+        found.append(("ledger.display_currency", "figures are in USD"))
+    if settings.cache.enabled:
+        found.append(("cache.enabled", "no answer is cached"))
+    if settings.store.redis.reveal():
+        found.append(("store.redis", "Redis is not used"))
+    found += [(f"engines.{name}", "no engine is started") for name in settings.engines]
+    for model in settings.models.values():
+        if model.strategy not in ("priority", "weighted"):
+            found.append((f"models.{model.name}.strategy", "deployments go by priority, then weight"))
+        if model.hedge is not None:
+            found.append((f"models.{model.name}.hedge", "no request is hedged"))
+        if any(deployment.endpoint != "chat" for deployment in model.deployments):
+            found.append((f"models.{model.name}.deployments", "the chat endpoint is used"))
+    return found
 
 
 def _offer(model: Model | None, kind: str, region: str) -> Offer | None:

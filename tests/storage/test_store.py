@@ -65,14 +65,20 @@ def test_usage_adds_up_by_each_grouping(open_store: Open) -> None:
     store = open_store()
     store.add_key(KEY).result()
     entries = [
-        msgspec.structs.replace(ENTRY, request_id=f"r{n}", at=86_400.0 * n, key_id="k1" if n % 2 else "k2") for n in range(4)
+        msgspec.structs.replace(ENTRY, request_id=f"r{n}", at=86_400.0 * n, key_id="k1" if n % 2 else "k2")
+        for n in range(4)
     ]
     entries.append(msgspec.structs.replace(ENTRY, request_id="f", outcome="failed", cost_nano=0, ttft_us=None))
     store.append(entries).result()
     (by_model,) = store.usage("model", 0, 1e12).result()
     assert (by_model.requests, by_model.failed, by_model.input, by_model.cost_nano) == (5, 1, 50, 4 * 12_345)
     assert {row.group: row.requests for row in store.usage("key", 0, 1e12).result()} == {"mine": 3, "k2": 2}
-    assert [row.group for row in store.usage("day", 0, 1e12).result()] == ["1970-01-01", "1970-01-02", "1970-01-03", "1970-01-04"]
+    assert [row.group for row in store.usage("day", 0, 1e12).result()] == [
+        "1970-01-01",
+        "1970-01-02",
+        "1970-01-03",
+        "1970-01-04",
+    ]
     (own,) = store.usage("deployment", 0, 1e12, key_id="k2").result()
     assert own.requests == 2
 

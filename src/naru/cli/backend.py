@@ -40,6 +40,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 class Backend(Protocol):
+    where: str
+
     def send(self, method: str, target: str, body: bytes) -> tuple[int, bytes]: ...
 
 
@@ -48,6 +50,11 @@ class Client:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+
+    @property
+    def where(self) -> str:
+        """Which gateway answers, in words."""
+        return self.backend.where
 
     def request(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: object = None) -> Any:
         given = {name: value for name, value in (query or {}).items() if value is not None}
@@ -76,7 +83,7 @@ def connect(config_path: Path | None) -> Client:
         )
     path = home.control_socket(settings.home)
     if _answers(path):
-        return Client(_Socket(path))
+        return Client(_Socket(path, settings.home))
     return Client(_InProcess(settings))
 
 
@@ -113,8 +120,9 @@ def _exchange(
 
 
 class _Socket:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, home_path: Path) -> None:
         self.path = path
+        self.where = f"the gateway running on {home_path}"
 
     def send(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
         return _exchange(_UnixConnection(self.path), method, target, body, "")
@@ -124,6 +132,7 @@ class _Remote:
     def __init__(self, base_url: str, key: str) -> None:
         self.parts = urlsplit(base_url)
         self.key = key
+        self.where = f"the gateway at {base_url}"
         if not key:
             raise ConfigError("NARU_BASE_URL is set, so NARU_ADMIN_KEY must be too (the nka-… key of that gateway).")
 
@@ -146,6 +155,7 @@ class _Remote:
 class _InProcess:
     def __init__(self, settings: config.Settings) -> None:
         self.settings = settings
+        self.where = f"{settings.home} (no gateway runs on it now)"
 
     def send(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
         # The server's half of Naru is heavy to import, and the other two backends do without it.

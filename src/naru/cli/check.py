@@ -118,11 +118,17 @@ def _credential(provider: config.ProviderSettings, kind: Provider) -> Finding:
         return Finding(what, "fail", f"{base_url}: {probe.error}")
     if probe.status in (401, 403):
         variable = kind.env[0] if kind.env else "api_key"
-        return Finding(what, "fail", f"the credential is refused (status {probe.status}). Check {variable} and the region.")
+        return Finding(
+            what, "fail", f"the credential is refused (status {probe.status}). Check {variable} and the region."
+        )
     if probe.server_time is not None and abs(probe.server_time - time.time()) > MAX_SKEW_S:
-        return Finding(what, "warn", f"this machine's clock differs from theirs by {probe.server_time - time.time():+.0f} s")
+        return Finding(
+            what, "warn", f"this machine's clock differs from theirs by {probe.server_time - time.time():+.0f} s"
+        )
     if probe.status >= 400:
-        return Finding(what, "warn", f"it answers, but its model list has status {probe.status}; the credential is unproven")
+        return Finding(
+            what, "warn", f"it answers, but its model list has status {probe.status}; the credential is unproven"
+        )
     return Finding(what, "ok", f"{base_url} accepts the credential")
 
 
@@ -130,7 +136,7 @@ def _local_server(name: str, kind: str, base_url: str) -> Finding | None:
     probe = _get(f"{base_url}/models", "", "")
     if probe.error or probe.status != 200:
         return None
-    return Finding(name, "ok", f"runs on {base_url}. To use it add [providers.{kind}] with price = \"free\" to naru.toml")
+    return Finding(name, "ok", f'runs on {base_url}. To use it add [providers.{kind}] with price = "free" to naru.toml')
 
 
 def _get(url: str, key: str, ca_file: str) -> Probe:

@@ -38,12 +38,13 @@ def create(
     """Make a key for NAME and print it, once."""
     allowed = [model.strip() for model in models.split(",") if model.strip()] if models else []
     body = {"name": name, "role": "admin" if admin else "caller", "expires": expires, "models": allowed, "team": team}
-    made = connect(config_path).request("POST", "/admin/keys", body=body)
+    client = connect(config_path)
+    made = client.request("POST", "/admin/keys", body=body)
     if as_json:
         print_json(made)
         return
     click.echo(made["key"])
-    click.echo(f"Key {made['id']} for {made['name']}. It is shown only this once; Naru keeps a digest.", err=True)
+    click.echo(f"Key {made['id']} for {made['name']}, for {client.where}. It is shown only this once.", err=True)
 
 
 @command.command("list")

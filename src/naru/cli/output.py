@@ -12,8 +12,21 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+#: Figures: right-aligned and never broken over lines, however narrow the terminal.
 RIGHT = frozenset(
-    {"requests", "failed", "input", "output", "cached", "cost USD", "mean latency", "mean TTFT", "context"}
+    (
+        "requests",
+        "failed",
+        "input",
+        "output",
+        "cached",
+        "cost USD",
+        "mean latency",
+        "mean TTFT",
+        "latency",
+        "TTFT",
+        "context",
+    )
 )
 
 
@@ -33,7 +46,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
         return
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in RIGHT else "left", overflow="fold")
+        is_figure = column in RIGHT
+        table.add_column(column, justify="right" if is_figure else "left", no_wrap=is_figure, overflow="fold")
     for line in texts:
         table.add_row(*line)
     Console().print(table)

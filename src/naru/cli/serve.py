@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import shlex
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -15,10 +17,9 @@ import structlog
 import uvicorn
 import uvloop
 
-from naru import __version__, config, home, log
+from naru import __version__, config, log
 from naru.app import HOT, App
 from naru.cli.exits import OK
-from naru.control.local import serve_control
 from naru.errors import ConfigError
 from naru.transport.fast import fast_protocol
 from naru.transport.server import Server, Waits
@@ -57,16 +58,15 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --port."
-        ) from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(f"Cannot listen on {host}:{port}: {why}. Choose another with --port.") from error
 
 
 async def run(app: App, listener: socket.socket) -> int:
     """Everything between a bound socket and the exit code."""
     await app.start()
     settle_memory()
-    control = await serve_control(app, home.control_socket(app.settings.home))
+    await app.open_control()
     server = Server(
         uvicorn.Config(
             app,
@@ -83,10 +83,11 @@ async def run(app: App, listener: socket.socket) -> int:
         on_cut=app.cut_streams,
         on_started=lambda: announce(app, listener),
     )
+    # A closing terminal is a wish to stop, and streams may finish then too.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGTERM, None)
     try:
         await server.serve(sockets=[listener])
     finally:
-        control.close()
         await app.stop()
     structlog.get_logger("naru").info("stopped", exit_code=server.exit_code)
     return server.exit_code or OK
@@ -106,8 +107,12 @@ def announce(app: App, listener: socket.socket) -> None:
     if app.settings.source:
         lines.append(f"Configuration: {app.settings.source}")
     providers = [name for name in app.settings.providers if name != "sandbox"]
+    if providers:
+        lines.append(f"Providers: {', '.join(providers)}")
+    else:
+        lines.append("No provider is configured yet: only sandbox/… models answer. `naru check` says how to add one.")
     lines.append(
-        f"Providers: {', '.join(providers)}" if providers else "No provider is configured yet: the sandbox answers."
+        f"NARU_HOME: {app.settings.home}   (other commands: NARU_HOME={app.settings.home} {sys.argv[0]} keys list)"
     )
     lines.append("")
     keys = app.first_keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from naru.errors import InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
+from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
 from naru.ledger.ledger import Settlement
@@ -25,7 +25,7 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
     last = errors[-1]
     if not last.is_retryable:
         return last
-    if all(error.status == 429 for error in errors):
+    if all(error.status == 429 and error.code != "insufficient_quota" for error in errors):
         waits = [error.retry_after_s for error in errors if error.retry_after_s is not None]
         return RateLimited(last.message, code=last.code, retry_after_s=min(waits, default=None))
     if isinstance(last, UpstreamAuth):
@@ -101,7 +101,7 @@ def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
     if wait is not None:
         headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
         headers.append((b"retry-after-ms", b"%d" % int(wait * 1000)))
-    if error.status >= 500 and not isinstance(error, Overloaded):
+    if error.fault is Fault.UPSTREAM and error.status != 429:
         headers.append((b"x-should-retry", b"false"))
     return headers
 

@@ -21,10 +21,13 @@ from naru.metrics import Metrics
 from naru.protocol.dialect import Dialect, Envelope, Forwarded, WholeAnswer
 from naru.routing.plan import plan
 from naru.routing.table import Deployment, Route, Table
-from naru.transport.exchange import Exchange
+from naru.transport.exchange import Exchange, HeaderList
 from naru.transport.upstream import Deadlines, Sink
 
 T = TypeVar("T")
+
+#: Proxies in front (nginx by default) would otherwise hold a stream back.
+STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 log = structlog.get_logger("naru.gateway")
 
@@ -125,9 +128,9 @@ class Gateway:
         if answer is None:
             self._settle(call, endings.left_early(call))
             return
-        call.ttft_s = self.loop.time() - call.started
+        call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
         exchange = call.exchange
-        exchange.start(200, call.headers(call.dialect.stream_type))
+        exchange.start(200, call.headers(call.dialect.stream_type) + STREAM_HEADERS)
         call.is_started = True
         self.live.add(answer)
         try:
@@ -161,6 +164,9 @@ class Gateway:
                     return None
                 errors.append(error)
                 self.metrics.attempt_failed(deployment.id, error)
+                log.info(
+                    "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.message
+                )
                 if not error.is_retryable:
                     break
         raise endings.after_failures(errors)

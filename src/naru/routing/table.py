@@ -53,7 +53,8 @@ class Route(msgspec.Struct, frozen=True):
 
 #: Makes the deployment for `provider/model` written out by the caller; None when there is no such provider.
 Explicit = Callable[[str, str], Deployment | None]
-Nearest = Callable[[str, Iterable[str]], list[str]]
+#: A sentence that helps with an unknown name, given the known ones; empty when nothing does.
+Hint = Callable[[str, Iterable[str]], str]
 #: Written-out names come from callers, so their cache is bounded.
 MAX_EXPLICIT = 1024
 
@@ -61,13 +62,11 @@ MAX_EXPLICIT = 1024
 class Table:
     """Finds the route of a model name: a declared name or alias, else `provider/model`."""
 
-    def __init__(
-        self, routes: Iterable[Route], aliases: Mapping[str, str], explicit: Explicit, nearest: Nearest
-    ) -> None:
+    def __init__(self, routes: Iterable[Route], aliases: Mapping[str, str], explicit: Explicit, hint: Hint) -> None:
         self.routes: dict[str, Route] = {route.name: route for route in routes}
         self.aliases = dict(aliases)
         self._explicit = explicit
-        self._nearest = nearest
+        self._hint = hint
         self._written_out: dict[str, Route] = {}
 
     def resolve(self, name: str) -> Route:
@@ -88,9 +87,8 @@ class Table:
         return route
 
     def _unknown(self, name: str) -> NotFound:
-        near = self._nearest(name, [*self.routes, *self.aliases])
         shown = name if len(name) <= 100 else name[:100] + "…"
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        hint = self._hint(name, [*self.routes, *self.aliases])
         return NotFound(
             f"The model {shown!r} is not known here.{hint} GET /v1/models lists what your key may use; write provider/model to "
             "address a provider's model directly.",
