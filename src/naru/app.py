@@ -35,6 +35,7 @@ from naru.gateway.call import Target, target_for
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.ledger import Ledger
 from naru.log import configure as configure_log
+from naru.protocol.bridge import Dialects
 from naru.protocol.dialect import Dialect
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.providers import load_providers
@@ -51,7 +52,12 @@ log = structlog.get_logger("naru")
 
 #: Client path -> dialect. What is here is hot, and passes the one choke point for money.
 HOT: Mapping[str, Dialect] = {"/v1/chat/completions": OPENAI_CHAT}
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in HOT.values()}
+#: An endpoint of a provider (its name in `Provider.paths`) -> the dialect spoken there.
+ENDPOINTS: Mapping[str, Dialect] = {"chat": OPENAI_CHAT}
+
+
+#: Written-out model names come from callers, so what is kept for them is bounded.
+MAX_TARGETS = 10_000
 
 
 class FirstKeys(msgspec.Struct, frozen=True):
@@ -78,7 +84,7 @@ class App:
         self._sandbox: Sandbox | None = None
         self._control_server: ControlServer | None = None
         self._providers = load_providers()
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
         self._base_urls: dict[str, str] = {}
 
     # --- Life -----------------------------------------------------------------------------------------------------
@@ -97,14 +103,16 @@ class App:
         self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
         await self._start_sandboxes()
         catalog = load_catalog(settings.ledger.krw_per_usd)
-        deployments = Deployments(settings, self._providers, catalog, frozenset(DIALECTS), self.clock.now())
+        endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
+        deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
+        self.dialects = Dialects(HOT, (), ENDPOINTS.values())
         policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort")
         self.gateway = Gateway(
             auth,
             Ledger(self._store, self.clock),
             deployments.table(),
             self.target,
-            HOT,
+            self.dialects,
             policy,
             Random(secrets.randbits(64)),
         )
@@ -157,27 +165,30 @@ class App:
 
     # --- Upstreams ------------------------------------------------------------------------------------------------
 
-    def target(self, deployment: Deployment) -> Target:
-        """What it takes to call a deployment; made at its first call and kept."""
-        target = self._targets.get(deployment.id)
+    def target(self, deployment: Deployment, dialect: str) -> Target:
+        """What it takes to call a deployment in one of its dialects; made at the first call and kept."""
+        key = (deployment.id, dialect)
+        target = self._targets.get(key)
         if target is None or target.deployment is not deployment:
-            if len(self._targets) > 10_000:  # written-out model names come from callers
+            if len(self._targets) > MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[deployment.id] = self._make_target(deployment)
+            target = self._targets[key] = self._make_target(deployment, dialect)
         return target
 
-    def _make_target(self, deployment: Deployment) -> Target:
+    def _make_target(self, deployment: Deployment, dialect: str) -> Target:
         settings = self.settings.providers[deployment.provider]
         kind = self._providers[settings.kind]
         base_url = self._base_urls.get(settings.name) or settings.base_url or kind.base_url(deployment.region or None)
-        url = base_url.rstrip("/") + kind.paths["chat"]
-        origin = Origin.of(url, settings.allow_private or kind.is_local, str(settings.ca_file or ""))
+        scheme, _, rest = base_url.rstrip("/").partition("://")
+        host, _, prefix = rest.partition("/")
+        origin = Origin.of(f"{scheme}://{host}", settings.allow_private or kind.is_local, str(settings.ca_file or ""))
         headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in settings.headers.items()}}
-        if settings.api_key is not None and kind.auth != "none":
-            headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
-        path = url.split("://", 1)[1].partition("/")[2]
+        if settings.api_key is not None:
+            headers |= kind.credential(settings.api_key.reveal())
+        paths = kind.call_paths(deployment.endpoints[dialect], deployment.model)
+        prefix = f"/{prefix}" if prefix else ""
         pool = self._client.pool(origin, settings.max_connections)
-        return target_for(deployment, DIALECTS[deployment.dialect], pool, "/" + path, headers)
+        return target_for(deployment, self.dialects.named[dialect], pool, [prefix + path for path in paths], headers)
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -188,7 +199,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in HOT:
+        elif scope["type"] == "http" and scope["method"] == "POST" and self.dialects.at(scope["path"]) is not None:
             await serve_asgi(self.serve, scope, receive, send, self.settings.server.max_body_bytes)
         else:
             await self.web(scope, receive, send)

@@ -436,7 +436,7 @@ def _check_deployment(
     kind = providers.kinds[provider.kind]
     if deployment.region and provider.base_url is None:
         providers.check_region(kind, deployment.region, f"{key}.region")
-    if deployment.endpoint not in kind.paths:
+    if deployment.endpoint is not None and deployment.endpoint not in kind.paths:
         raise reader.error(f"{key}.endpoint", f"{kind.kind} has no such endpoint; it has {', '.join(kind.paths)}")
 
 

@@ -123,7 +123,7 @@ class DeploymentSettings(Struct, frozen=True, kw_only=True):
     weight: Count = 1
     priority: Count = 1
     region: str = ""
-    endpoint: Literal["chat", "responses"] = "chat"
+    endpoint: Literal["chat", "responses"] | None = None
     price: Price | None = None
 
 

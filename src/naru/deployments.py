@@ -26,12 +26,13 @@ class Deployments:
         settings: Settings,
         providers: Mapping[str, Provider],
         catalog: Catalog,
-        dialects: frozenset[str],
+        dialects: Mapping[str, str],
         now: float,
     ) -> None:
         self.settings = settings
         self.providers = providers
         self.catalog = catalog
+        #: A provider's endpoint -> the dialect spoken there.
         self.dialects = dialects
         self.now = now
 
@@ -65,7 +66,7 @@ class Deployments:
         return self._deployment(provider, model)
 
     def _speaks(self, provider: ProviderSettings) -> bool:
-        return self.providers[provider.kind].dialect in self.dialects
+        return self.providers[provider.kind].dialect in self.dialects.values()
 
     def _declared(self, model: ModelSettings) -> Route:
         deployments = tuple(self._of_model(model, deployment) for deployment in model.deployments)
@@ -105,11 +106,13 @@ class Deployments:
         # What follows a question mark is the sandbox's own; no provider's name has one.
         upstream = offer.upstream_model if offer is not None and "?" not in name else name
         kind = self.providers[provider.kind]
+        endpoints = self._endpoints(kind, wanted)
         return Deployment(
             id=f"{provider.name}/{name.removeprefix(provider.name + '/')}" + (f"@{region}" if region else ""),
             provider=provider.name,
             model=upstream,
-            dialect=kind.dialect,
+            dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints)),
+            endpoints=endpoints,
             quirks=kind.quirks_for(upstream),
             price=self._said(provider, model, wanted) or self._known(provider.kind, offer, upstream, region),
             region=region,
@@ -119,6 +122,16 @@ class Deployments:
             defaults=(offer or NO_OFFER).defaults,
             max_output=entry.max_output if entry else None,
         )
+
+    def _endpoints(self, kind: Provider, wanted: DeploymentSettings | None) -> dict[str, str]:
+        """Dialect -> the provider's endpoint for it; only the one that the deployment names, if it names one."""
+        endpoints = {name: dialect for name, dialect in self.dialects.items() if name in kind.paths}
+        if wanted is not None and wanted.endpoint is not None:
+            endpoints = {wanted.endpoint: endpoints[wanted.endpoint]}
+        elif not kind.hosts:
+            # A server that anybody may run: which of its newer endpoints it has depends on its version.
+            endpoints = {name: dialect for name, dialect in endpoints.items() if dialect == kind.dialect}
+        return {dialect: name for name, dialect in endpoints.items()}
 
     def _said(
         self, provider: ProviderSettings, model: ModelSettings | None, wanted: DeploymentSettings | None
@@ -150,8 +163,6 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
             found.append((f"models.{model.name}.strategy", "deployments go by priority, then weight"))
         if model.hedge is not None:
             found.append((f"models.{model.name}.hedge", "no request is hedged"))
-        if any(deployment.endpoint != "chat" for deployment in model.deployments):
-            found.append((f"models.{model.name}.deployments", "the chat endpoint is used"))
     return found
 
 

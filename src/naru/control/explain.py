@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
+from naru.errors import BadRequest
 from naru.gateway.endings import cost_usd, unpriced
+from naru.gateway.serve import Gateway
 from naru.ledger.pricing import upper_bound_nano
-from naru.protocol.dialect import Dialect
+from naru.protocol.dialect import Dialect, Envelope
 from naru.protocol.tokens import estimate_tokens_bytes
 from naru.routing.plan import plan
-from naru.routing.table import Deployment, Table
+from naru.routing.table import Deployment
 
 #: What a model may write when neither the request nor the catalogue says.
 DEFAULT_MAX_OUTPUT = 4096
 
 
-def explain(dialect: Dialect, body: bytes, table: Table, random: Random, now: float) -> dict[str, Any]:
+def explain(dialect: Dialect, path: str, body: bytes, gateway: Gateway) -> dict[str, Any]:
     """A JSON object. Raises what the request itself would raise before a deployment is called."""
-    envelope = dialect.read(body)
-    route = table.resolve(envelope.model)
-    order = plan(route, table.resolve, random)
+    now = gateway.auth.clock.now()
+    envelope = dialect.read(body, path)
+    route = gateway.table.resolve(envelope.model)
+    order = plan(route, gateway.table.resolve, gateway.random)
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     return {
         "model": envelope.model,
@@ -30,16 +32,7 @@ def explain(dialect: Dialect, body: bytes, table: Table, random: Random, now: fl
         "estimated_input_tokens": input_tokens,
         "max_output_tokens": envelope.max_output_tokens,
         "attempts": [
-            {
-                "deployment": deployment.id,
-                "provider": deployment.provider,
-                "upstream_model": deployment.model,
-                "region": deployment.region or None,
-                "price_source": deployment.price.source if deployment.price else None,
-                "price_version": deployment.price.version if deployment.price else None,
-                "cost_usd_at_most": _bound(deployment, input_tokens, envelope.max_output_tokens, envelope.n, now),
-                "dropped": list(dialect.forward(envelope, deployment.model, deployment.quirks).dropped),
-            }
+            _attempt(deployment, dialect, envelope, gateway) | {"cost_usd_at_most": _bound(deployment, envelope, now)}
             for deployment in order.attempts
         ],
         "refused": [{"deployment": refusal.deployment, "why": refusal.reason} for refusal in order.refused],
@@ -47,8 +40,30 @@ def explain(dialect: Dialect, body: bytes, table: Table, random: Random, now: fl
     }
 
 
-def _bound(deployment: Deployment, input_tokens: int, asked: int | None, n: int, now: float) -> str | None:
+def _attempt(deployment: Deployment, dialect: Dialect, envelope: Envelope, gateway: Gateway) -> dict[str, Any]:
+    upstream = gateway.dialects.named[deployment.spoken(dialect.name, envelope)]
+    found: dict[str, Any] = {
+        "deployment": deployment.id,
+        "provider": deployment.provider,
+        "upstream_model": deployment.model,
+        "dialect": upstream.name,
+        "region": deployment.region or None,
+        "price_source": deployment.price.source if deployment.price else None,
+        "price_version": deployment.price.version if deployment.price else None,
+        "dropped": [],
+        "error": None,
+    }
+    try:
+        bridge = gateway.dialects.between(dialect, upstream)
+        found["dropped"] = list(bridge.request(envelope, deployment.upstream, envelope.is_stream).dropped)
+    except BadRequest as error:
+        found["error"] = error.message
+    return found
+
+
+def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None:
     if deployment.price is None:
         return None
-    max_output = asked or deployment.max_output or DEFAULT_MAX_OUTPUT
-    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output * n, now)).decode()
+    max_output = (envelope.max_output_tokens or deployment.max_output or DEFAULT_MAX_OUTPUT) * envelope.n
+    input_tokens = estimate_tokens_bytes(envelope.input_bytes)
+    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now)).decode()

@@ -71,14 +71,11 @@ class SideRoutes:
             path = msgspec.json.decode(fields.pop("path", b'"/v1/chat/completions"'), type=str)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BadRequest(f"Send the request body to explain, with its `path` if it is not chat: {error}.") from None
-        dialect = self.gateway.dialects.get(path)
+        dialect = self.gateway.dialects.at(path)
         if dialect is None:
-            raise BadRequest(
-                f"{path[:100]!r} cannot be explained. Known: {', '.join(self.gateway.dialects)}.", param="path"
-            )
-        found = explain(
-            dialect, msgspec.json.encode(fields), self.gateway.table, self.gateway.random, self.gateway.auth.clock.now()
-        )
+            known = ", ".join(self.gateway.dialects.paths)
+            raise BadRequest(f"{path[:100]!r} cannot be explained. Known: {known}.", param="path")
+        found = explain(dialect, path, msgspec.json.encode(fields), self.gateway)
         return json_response(found)
 
     async def livez(self, request: Request) -> Response:

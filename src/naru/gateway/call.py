@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
 
 from naru.ledger.ledger import Permit
+from naru.protocol.bridge import Upstream
 from naru.protocol.dialect import Dialect, Envelope
 from naru.routing.table import Deployment
 from naru.storage.records import KeyRecord
@@ -28,9 +29,10 @@ class RequestIds:
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A deployment with what it takes to call it, prepared once: pool, request heads, dialect, header value."""
+    """A deployment and one of its dialects, with what it takes to call it, prepared once."""
 
     deployment: Deployment
+    upstream: Upstream
     dialect: Dialect
     pool: Pool
     whole_head: bytes
@@ -43,19 +45,22 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def target_for(
-    deployment: Deployment, dialect: Dialect, pool: Pool, url_path: str, headers: Mapping[str, str]
+    deployment: Deployment, dialect: Dialect, pool: Pool, paths: Sequence[str], headers: Mapping[str, str]
 ) -> Target:
-    """`headers` are the provider's own (credential included); their values were checked when the settings were read."""
+    """`paths` are those of a plain and of a streamed call. `headers` are the provider's own, credential included; their
+    values were checked when the settings were read."""
+    plain_path, stream_path = paths
     origin = pool.origin
     default_port = 443 if origin.scheme == "https" else 80
     host = origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
-    lines = [f"POST {url_path} HTTP/1.1", f"host: {host}", "content-type: application/json", "user-agent: naru"]
+    lines = [f"host: {host}", "content-type: application/json", "user-agent: naru"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     common = "\r\n".join(lines)
-    whole = f"{common}\r\naccept: application/json\r\naccept-encoding: gzip\r\ncontent-length: "
-    stream = f"{common}\r\naccept: text/event-stream\r\naccept-encoding: identity\r\ncontent-length: "
+    whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\naccept: application/json\r\naccept-encoding: gzip\r\ncontent-length: "
+    stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\naccept: text/event-stream\r\naccept-encoding: identity\r\ncontent-length: "
     return Target(
         deployment,
+        deployment.upstream,
         dialect,
         pool,
         whole.encode("latin-1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
 from typing import TypeVar
@@ -11,14 +11,15 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from naru.errors import InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
-from naru.gateway import endings, gather
+from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
+from naru.gateway import endings
 from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal
 from naru.gateway.auth import Auth, allow_model
 from naru.gateway.call import Call, RequestIds, Target
 from naru.ledger.ledger import Ask, Ledger, Settlement
 from naru.metrics import Metrics
-from naru.protocol.dialect import Dialect, Envelope, Forwarded, WholeAnswer
+from naru.protocol.bridge import Bridge, Dialects
+from naru.protocol.dialect import Envelope, WholeAnswer
 from naru.routing.plan import plan
 from naru.routing.table import Deployment, Route, Table
 from naru.transport.exchange import Exchange, HeaderList
@@ -51,8 +52,8 @@ class Gateway:
         auth: Auth,
         ledger: Ledger,
         table: Table,
-        target: Callable[[Deployment], Target],
-        dialects: Mapping[str, Dialect],
+        target: Callable[[Deployment, str], Target],
+        dialects: Dialects,
         policy: Policy,
         random: Random,
     ) -> None:
@@ -70,7 +71,9 @@ class Gateway:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answers one request, whatever happens to it."""
-        call = Call(exchange, self.ids.next(), self.dialects[exchange.path], self.loop.time())
+        dialect = self.dialects.at(exchange.path)
+        assert dialect is not None, f"{exchange.path} is no hot path"
+        call = Call(exchange, self.ids.next(), dialect, self.loop.time())
         self.metrics.in_flight += 1
         try:
             await self._serve(call)
@@ -108,7 +111,7 @@ class Gateway:
                 f"The request is larger than {self.policy.max_body_bytes} bytes. Send less, pass files by URL, or raise "
                 "server.max_body_bytes."
             )
-        return call.dialect.read(body)
+        return call.dialect.read(body, call.exchange.path)
 
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
@@ -156,7 +159,8 @@ class Gateway:
             if call.has_left():
                 return None
             call.attempts += 1
-            call.last_target = target = self.target(deployment)
+            dialect = deployment.spoken(call.dialect.name, call.envelope)
+            call.last_target = target = self.target(deployment, dialect)
             try:
                 return await attempt(call, target)
             except NaruError as error:
@@ -167,7 +171,8 @@ class Gateway:
                 log.info(
                     "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.message
                 )
-                if not error.is_retryable:
+                # What one upstream cannot express another may; everything else that is final is final for all.
+                if not error.is_retryable and not isinstance(error, BadRequest):
                     break
         raise endings.after_failures(errors)
 
@@ -177,25 +182,24 @@ class Gateway:
         answer = PlainAnswer(self.loop.create_future())
         if self.policy.abort_on_disconnect:
             call.exchange.listener = Abandon(answer)
-        envelope = gather.as_stream(call.envelope) if quirks.is_stream_only else call.envelope
-        await self._send(call, target, self._forward(call, target, envelope), answer, envelope.is_stream)
+        bridge = self.dialects.between(call.dialect, target.dialect)
+        await self._send(call, target, bridge, answer, quirks.is_stream_only)
         plain = await answer.future
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         body = inflate(plain)
-        return (
-            gather.whole(target.dialect, body, quirks) if envelope.is_stream else call.dialect.relay_whole(body, quirks)
-        )
+        tell = bridge.gathered if quirks.is_stream_only else bridge.whole
+        return tell(body, call.envelope, quirks)
 
     async def _open(self, call: Call, target: Target) -> StreamAnswer:
         """A stream that has shown its first content."""
         deployment = target.deployment
         assert deployment.price is not None
         price = partial(call.permit.cost, deployment.price)
-        relay = call.dialect.stream_relay(call.envelope, deployment.quirks, price)
-        answer = StreamAnswer(relay, self.loop)
+        bridge = self.dialects.between(call.dialect, target.dialect)
+        answer = StreamAnswer(bridge.stream(call.envelope, deployment.quirks, price), self.loop)
         call.exchange.listener = answer
-        await self._send(call, target, self._forward(call, target, call.envelope), answer, is_stream=True)
+        await self._send(call, target, bridge, answer, is_stream=True)
         plain = await answer.ready()
         if plain is None:
             return answer
@@ -203,15 +207,9 @@ class Gateway:
             raise refusal(plain, target, self.ledger.clock.now())
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
-    def _forward(self, call: Call, target: Target, envelope: Envelope) -> Forwarded:
-        deployment = target.deployment
-        if deployment.defaults:
-            envelope = gather.with_defaults(envelope, deployment.defaults)
-        forwarded = call.dialect.forward(envelope, deployment.model, deployment.quirks)
+    async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
+        forwarded = bridge.request(call.envelope, target.upstream, is_stream)
         call.dropped = forwarded.dropped
-        return forwarded
-
-    async def _send(self, call: Call, target: Target, forwarded: Forwarded, sink: Sink, is_stream: bool) -> None:
         timeouts = target.deployment.timeouts
         connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s)
         if sink.is_over:  # the client left while this waited for a connection

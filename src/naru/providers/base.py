@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from typing import Any, Literal
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +20,7 @@ from msgspec import Struct
 from naru.errors import ConfigError
 from naru.protocol.dialect import Quirks
 
-Auth = Literal["bearer", "optional_bearer", "none"]
+Auth = Literal["bearer", "optional_bearer", "none", "x-api-key", "x-goog-api-key"]
 
 #: Fields that are Naru's, Qwen's or an inference server's own. OpenAI answers 400 to unknown body keys (A5.2), Mistral 422.
 FOREIGN_FIELDS = frozenset(
@@ -79,6 +80,21 @@ class Provider(Struct, frozen=True, kw_only=True):
         if region not in self.hosts:
             raise ConfigError(f"{self.kind} has no region {region!r}; it has {', '.join(self.hosts)}")
         return self.hosts[region]
+
+    def call_paths(self, endpoint: str, model: str) -> tuple[str, str]:
+        """Paths under the base URL of a plain and of a streamed call; `{model}` stands for the upstream model's name."""
+        plain = self.paths[endpoint]
+        stream = self.paths.get(f"{endpoint}_stream", plain)
+        name = quote(model, safe="")
+        return plain.replace("{model}", name), stream.replace("{model}", name)
+
+    def credential(self, api_key: str) -> dict[str, str]:
+        """The header that carries the key."""
+        if self.auth == "none":
+            return {}
+        if self.auth in ("x-api-key", "x-goog-api-key"):
+            return {self.auth: api_key}
+        return {"authorization": f"Bearer {api_key}"}
 
     def quirks_for(self, model: str) -> Quirks:
         """The quirks for an upstream model; matching ignores case. Meant for start-up, once a deployment."""

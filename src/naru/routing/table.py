@@ -9,7 +9,8 @@ import msgspec
 
 from naru.errors import NotFound
 from naru.ledger.pricing import Price
-from naru.protocol.dialect import Quirks
+from naru.protocol.bridge import Upstream
+from naru.protocol.dialect import Envelope, Quirks
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -24,7 +25,8 @@ class Timeouts(msgspec.Struct, frozen=True):
 class Deployment(msgspec.Struct, frozen=True):
     """One model at one provider, in one region, under one credential.
 
-    `id` is for people and headers; `model` is the upstream's own name; `defaults` are body fields set where the caller set
+    `id` is for people and headers; `model` is the upstream's own name; `dialect` is what it is spoken to in, unless
+    `endpoints` (dialect -> path) has the caller's own; `defaults` are body fields in `dialect`, set where the caller set
     none; `price` None means unpriced, and an unpriced deployment is never called.
     """
 
@@ -39,7 +41,25 @@ class Deployment(msgspec.Struct, frozen=True):
     weight: int = 1
     timeouts: Timeouts = Timeouts()
     defaults: Mapping[str, Any] = {}
+    endpoints: Mapping[str, str] = {}
     max_output: int | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        return Upstream(self.model, self.quirks, self.defaults)
+
+    def spoken(self, client: str, envelope: Envelope) -> str:
+        """The dialect to speak to it for a caller of dialect `client`: the same where it can, so that nothing is lost.
+
+        OpenAI's newer models refuse tools on chat completions while they reason (providers.md A5.3); Responses takes both.
+        """
+        if client not in self.endpoints:
+            preferred = "openai_responses" if self.quirks.tools_need_responses else self.dialect
+            return preferred if preferred in self.endpoints else self.dialect
+        is_refused = client == "openai_chat" and self.quirks.tools_need_responses and "tools" in envelope.fields
+        if not is_refused or bytes(envelope.fields.get("reasoning_effort", b"")) == b'"none"':
+            return client
+        return "openai_responses" if "openai_responses" in self.endpoints else client
 
 
 class Route(msgspec.Struct, frozen=True):

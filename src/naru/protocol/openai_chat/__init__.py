@@ -35,7 +35,7 @@ class OpenAIChat:
     name = NAME
     stream_type = b"text/event-stream; charset=utf-8"
 
-    def read(self, body: bytes) -> Envelope:
+    def read(self, body: bytes, path: str = "") -> Envelope:
         return read(body)
 
     def decode_request(self, envelope: Envelope) -> Request:
@@ -44,7 +44,7 @@ class OpenAIChat:
     def encode_request(self, request: Request, quirks: Quirks) -> Forwarded:
         return encode_request(request, quirks)
 
-    def encode_response(self, response: Response) -> bytes:
+    def encode_response(self, response: Response, envelope: Envelope | None = None) -> bytes:
         return encode_response(response)
 
     def decode_response(self, body: bytes, quirks: Quirks) -> Response:

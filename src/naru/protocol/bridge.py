@@ -1,0 +1,222 @@
+"""How a caller's dialect meets an upstream's: passed through where they are the same, else by way of the typed messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
+from naru.errors import UpstreamError
+from naru.protocol.accumulate import accumulate
+from naru.protocol.dialect import Dialect, Envelope, Forwarded, Pricer, Quirks, StreamRelay, WholeAnswer
+from naru.protocol.messages import (
+    Event,
+    Reasoning,
+    ReasoningDelta,
+    Refusal,
+    RefusalDelta,
+    Response,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    UsageReport,
+    WholePart,
+)
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """What a request must know of the model it goes to: the provider's name for it, its quirks, and body fields (in its own
+    dialect) that hold where the caller set none."""
+
+    model: str
+    quirks: Quirks
+    defaults: Mapping[str, Raw] = {}
+
+
+class Bridge(Protocol):
+    """One pair of dialects."""
+
+    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+        """The upstream's body; `is_stream` may be True where the caller's own is not (an upstream that only streams).
+        Raises BadRequest, by name, for what the upstream cannot express."""
+        ...
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer: ...
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        """One whole answer from the bytes of a stream. Raises UpstreamError if the stream was cut or broken."""
+        ...
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay: ...
+
+
+class PassThrough:
+    """Both sides speak the same: the body keeps every field, the stream its bytes."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+
+    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+        if upstream.defaults:
+            fields = {**upstream.defaults, **envelope.fields}
+            envelope = msgspec.structs.replace(envelope, fields=fields)
+        if is_stream and not envelope.is_stream:
+            fields = {**envelope.fields, "stream": Raw(b"true")}
+            envelope = msgspec.structs.replace(envelope, fields=fields, is_stream=True, wants_usage=True)
+        return self.dialect.forward(envelope, upstream.model, upstream.quirks)
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return self.dialect.relay_whole(body, quirks)
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return _gathered(self.dialect, self.dialect, body, envelope, quirks)
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+        return self.dialect.stream_relay(envelope, quirks, price)
+
+
+class Translation:
+    """Client and upstream speak differently."""
+
+    def __init__(self, client: Dialect, upstream: Dialect) -> None:
+        self.client = client
+        self.upstream = upstream
+
+    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+        decoded = self.client.decode_request(envelope)
+        request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=True)
+        forwarded = self.upstream.encode_request(request, upstream.quirks)
+        if not upstream.defaults:
+            return forwarded
+        return Forwarded(_with_defaults(forwarded.body, upstream.defaults), forwarded.dropped)
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return _told(self.client, self.upstream.decode_response(body, quirks), envelope)
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return _gathered(self.client, self.upstream, body, envelope, quirks)
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+        return TranslatedStream(self.client, self.upstream, envelope, quirks, price)
+
+
+def _gathered(client: Dialect, upstream: Dialect, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    decoder = upstream.stream_decoder(quirks)
+    events = decoder.feed(body)
+    # A decoder may keep an error for its next call; events that came before one are no whole answer.
+    return _told(client, accumulate([*events, *decoder.feed(b""), *decoder.close()]), envelope)
+
+
+def _told(client: Dialect, response: Response, envelope: Envelope) -> WholeAnswer:
+    return WholeAnswer(client.encode_response(response, envelope), response.usage, _size(response))
+
+
+class TranslatedStream:
+    """See dialect.StreamRelay: upstream bytes to events, events to the client's bytes."""
+
+    __slots__ = ("_decoder", "_encoder", "error", "has_content", "is_finished", "output_chars", "usage")
+
+    def __init__(self, client: Dialect, upstream: Dialect, envelope: Envelope, quirks: Quirks, price: Pricer) -> None:
+        self._decoder = upstream.stream_decoder(quirks)
+        self._encoder = client.stream_encoder(envelope, price)
+        self.has_content = False
+        self.is_finished = False
+        self.usage: Usage | None = None
+        self.output_chars = 0
+        self.error: UpstreamError | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self.error is not None:
+            return b""
+        try:
+            events = self._decoder.feed(data)
+        except UpstreamError as error:
+            self.error = error
+            return b""
+        return self._encoded(events)
+
+    def close(self) -> bytes:
+        if self.error is not None:
+            return b""
+        try:
+            # The decoder may have kept an error for its next call; what came before it was passed on.
+            out = self._encoded(self._decoder.feed(b"")) + self._encoded(self._decoder.close())
+        except UpstreamError as error:
+            self.error = error
+            return b""
+        self.is_finished = True
+        return out + self._encoder.close()
+
+    def _encoded(self, events: list[Event]) -> bytes:
+        encode = self._encoder.event
+        pieces = []
+        for event in events:
+            self._note(event)
+            pieces.append(encode(event))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _note(self, event: Event) -> None:
+        kind = type(event)
+        if kind is TextDelta or kind is ReasoningDelta or kind is RefusalDelta:
+            if event.text:  # type: ignore[union-attr]
+                self.has_content = True
+                self.output_chars += len(event.text)  # type: ignore[union-attr]
+        elif kind is ToolCallDelta:
+            self.output_chars += len(event.arguments)  # type: ignore[union-attr]
+        elif kind is ToolCallStart or kind is WholePart:
+            self.has_content = True
+        elif kind is UsageReport:
+            self.usage = event.usage  # type: ignore[union-attr]
+
+
+def _with_defaults(body: bytes, defaults: Mapping[str, Raw]) -> bytes:
+    fields = msgspec.json.decode(body, type=dict[str, Raw])
+    return msgspec.json.encode({**defaults, **fields})
+
+
+def _size(response: Response) -> int:
+    """Characters of output: what an estimate is made from when no usage was reported."""
+    size = 0
+    for choice in response.choices:
+        for part in choice.parts:
+            if isinstance(part, Text | Reasoning | Refusal):
+                size += len(part.text)
+            elif isinstance(part, ToolCall):
+                size += len(part.arguments)
+    return size
+
+
+class Dialects:
+    """Which dialect a client path speaks, and the bridge for each pair. `paths` are exact; `patterns` go by prefix and a
+    part that must follow it (Gemini's paths name the model in between)."""
+
+    def __init__(
+        self, paths: Mapping[str, Dialect], patterns: Iterable[tuple[str, str, Dialect]], upstreams: Iterable[Dialect]
+    ) -> None:
+        self.paths = dict(paths)
+        self._patterns = tuple(patterns)
+        clients = [*self.paths.values(), *(dialect for _, _, dialect in self._patterns)]
+        self.named = {dialect.name: dialect for dialect in (*clients, *upstreams)}
+        self._bridges: dict[tuple[str, str], Bridge] = {
+            (client.name, upstream.name): PassThrough(client) if client is upstream else Translation(client, upstream)
+            for client, upstream in product(clients, self.named.values())
+        }
+
+    def at(self, path: str) -> Dialect | None:
+        """The dialect of a POST to this path; None where no model is called."""
+        found = self.paths.get(path)
+        if found is not None:
+            return found
+        for prefix, part, dialect in self._patterns:
+            if path.startswith(prefix) and part in path[len(prefix) :]:
+                return dialect
+        return None
+
+    def between(self, client: Dialect, upstream: Dialect) -> Bridge:
+        return self._bridges[client.name, upstream.name]
