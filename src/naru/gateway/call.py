@@ -56,8 +56,10 @@ def target_for(
     lines = [f"host: {host}", "content-type: application/json", "user-agent: naru"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     common = "\r\n".join(lines)
-    whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\naccept: application/json\r\naccept-encoding: gzip\r\ncontent-length: "
-    stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\naccept: text/event-stream\r\naccept-encoding: identity\r\ncontent-length: "
+    plain_accepts = "accept: application/json\r\naccept-encoding: gzip"
+    stream_accepts = "accept: text/event-stream\r\naccept-encoding: identity"
+    whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\n{plain_accepts}\r\ncontent-length: "
+    stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\n{stream_accepts}\r\ncontent-length: "
     return Target(
         deployment,
         deployment.upstream,
