@@ -140,8 +140,13 @@ class StreamAnswer:
             return
         if self.is_over:
             return
-        relay = self.relay
+        relay, exchange = self.relay, self.exchange
         out = relay.feed(data)
+        if exchange is not None and relay.error is None:  # live, and all is well: nearly always
+            if out:
+                exchange.write(out)
+                self.connection.progress(self)  # type: ignore[union-attr]
+            return
         if relay.error is not None:
             self._pass_on(out)
             self._stop(relay.error)

@@ -60,8 +60,14 @@ class ChatStreamRelay:
         return self.error is not None or self.is_finished
 
     def feed(self, data: bytes) -> bytes:
-        if self._is_over():
+        if self.error is not None or self.is_finished:
             return b""
+        # The common piece, one whole event of plain text: nothing has to change, so nothing is built.
+        if self._splitter.is_idle and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
+            text = data[6:-2]
+            if data.endswith(b"\n") and b"\r" not in data and self._reader.takes_text(text):
+                self._last_chunk = text
+                return data
         try:
             frames = self._splitter.feed(data)
         except UpstreamError as error:
