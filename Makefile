@@ -45,8 +45,11 @@ lock: $(VENV)/.dev
 prices: $(VENV)/.dev
 	$(BIN)/python tools/build_prices.py
 
+# docs/cli.md from the commands, docs/conformance.md from what the matrix's tests showed.
 docs: $(VENV)/.dev
 	$(BIN)/python tools/build_docs.py
+	-$(BIN)/pytest -n $(WORKERS) tests/conformance --conformance $(VENV)/conformance.json
+	$(BIN)/python tools/build_conformance.py $(VENV)/conformance.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "metrics"},
     "config_schema": {"ledger.pricing"},
     "config": {"config_schema", "catalog", "providers", "ledger.pricing"},
-    "deployments": {"catalog", "config", "ledger.pricing", "providers", "routing"},
+    "deployments": {"catalog", "config", "ledger.pricing", "protocol", "providers", "routing"},
     "testing": set(),
     "app": {
         "catalog", "config", "control", "deployments", "gateway", "home", "ledger", "log", "protocol", "providers",

@@ -15,7 +15,7 @@ def deployment(name: str, **fields: object) -> Deployment:
 
 
 def ids(route: Route, others: dict[str, Route] | None = None, seed: int = 1) -> list[str]:
-    return [d.id for d in plan(route, lambda name: (others or {})[name], Random(seed)).attempts]
+    return [d.id for d in plan(route, lambda name: (others or {})[name], Random(seed), "openai_chat").attempts]
 
 
 def test_lower_priority_goes_first() -> None:
@@ -28,13 +28,14 @@ def test_weights_share_the_first_place() -> None:
     """Three to one, within what chance allows over 4,000 plans."""
     route = Route("m", (deployment("heavy", weight=3), deployment("light", weight=1)))
     random = Random(7)
-    first = Counter(plan(route, lambda name: route, random).attempts[0].id for _ in range(4000))
+    first = Counter(plan(route, lambda name: route, random, "openai_chat").attempts[0].id for _ in range(4000))
     assert 2850 < first["heavy"] < 3150
 
 
 def test_the_unpriced_are_never_called() -> None:
     """They are named as refused instead."""
-    found = plan(Route("m", (deployment("a", price=None), deployment("b"))), lambda name: Route("m", ()), Random(1))
+    route = Route("m", (deployment("a", price=None), deployment("b")))
+    found = plan(route, lambda name: Route("m", ()), Random(1), "openai_chat")
     assert [d.id for d in found.attempts] == ["b"]
     assert [(r.deployment, r.reason) for r in found.refused] == [("a", "it has no price")]
 

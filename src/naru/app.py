@@ -35,8 +35,10 @@ from naru.gateway.call import Target, target_for
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.ledger import Ledger
 from naru.log import configure as configure_log
+from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bridge import Dialects
 from naru.protocol.dialect import Dialect
+from naru.protocol.gemini import GEMINI
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.providers import load_providers
 from naru.routing.table import Deployment
@@ -51,10 +53,20 @@ from naru.transport.upstream import UpstreamClient
 log = structlog.get_logger("naru")
 
 #: Client path -> dialect. What is here is hot, and passes the one choke point for money.
-HOT: Mapping[str, Dialect] = {"/v1/chat/completions": OPENAI_CHAT}
+HOT: Mapping[str, Dialect] = {"/v1/chat/completions": OPENAI_CHAT, "/v1/messages": ANTHROPIC_MESSAGES}
+#: The same for paths that name the model: prefix, what follows the name, dialect.
+PATTERNS: tuple[tuple[str, str, Dialect], ...] = (
+    ("/v1beta/models/", ":generateContent", GEMINI),
+    ("/v1beta/models/", ":streamGenerateContent", GEMINI),
+    ("/v1/models/", ":generateContent", GEMINI),
+    ("/v1/models/", ":streamGenerateContent", GEMINI),
+)
 #: An endpoint of a provider (its name in `Provider.paths`) -> the dialect spoken there.
-ENDPOINTS: Mapping[str, Dialect] = {"chat": OPENAI_CHAT}
+ENDPOINTS: Mapping[str, Dialect] = {"chat": OPENAI_CHAT, "messages": ANTHROPIC_MESSAGES, "generate": GEMINI}
 
+
+#: Whose form the errors of other paths take, by prefix; OpenAI's everywhere else.
+ERROR_SHAPES: tuple[tuple[str, Dialect], ...] = (("/v1/messages", ANTHROPIC_MESSAGES), ("/v1beta/", GEMINI))
 
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
@@ -105,7 +117,7 @@ class App:
         catalog = load_catalog(settings.ledger.krw_per_usd)
         endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
         deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
-        self.dialects = Dialects(HOT, (), ENDPOINTS.values())
+        self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
         policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort")
         self.gateway = Gateway(
             auth,
@@ -228,7 +240,9 @@ class App:
 
     def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, NaruError)
-        status, body = OPENAI_CHAT.encode_error(error)
+        path = request.url.path
+        shape = next((dialect for prefix, dialect in ERROR_SHAPES if path.startswith(prefix)), OPENAI_CHAT)
+        status, body = shape.encode_error(error)
         return Response(body, status, media_type="application/json")
 
     def _on_http_error(self, request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
 from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
 from naru.ledger.pricing import FREE, Price
+from naru.protocol.dialect import CHAT, family_of
 from naru.providers import Provider
 from naru.routing.table import Deployment, Route, Table, Timeouts
 
@@ -106,12 +107,12 @@ class Deployments:
         # What follows a question mark is the sandbox's own; no provider's name has one.
         upstream = offer.upstream_model if offer is not None and "?" not in name else name
         kind = self.providers[provider.kind]
-        endpoints = self._endpoints(kind, wanted)
+        endpoints = self._endpoints(kind, upstream, entry, wanted)
         return Deployment(
             id=f"{provider.name}/{name.removeprefix(provider.name + '/')}" + (f"@{region}" if region else ""),
             provider=provider.name,
             model=upstream,
-            dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints)),
+            dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints), kind.dialect),
             endpoints=endpoints,
             quirks=kind.quirks_for(upstream),
             price=self._said(provider, model, wanted) or self._known(provider.kind, offer, upstream, region),
@@ -123,14 +124,24 @@ class Deployments:
             max_output=entry.max_output if entry else None,
         )
 
-    def _endpoints(self, kind: Provider, wanted: DeploymentSettings | None) -> dict[str, str]:
-        """Dialect -> the provider's endpoint for it; only the one that the deployment names, if it names one."""
-        endpoints = {name: dialect for name, dialect in self.dialects.items() if name in kind.paths}
+    def _endpoints(
+        self, kind: Provider, upstream: str, entry: Model | None, wanted: DeploymentSettings | None
+    ) -> dict[str, str]:
+        """Dialect -> the provider's endpoint for it. Of those for conversations only the one that the deployment names, if
+        it names one; of all only those of the families that the catalogue knows the model for."""
+        endpoints = {name: dialect for name, dialect in self.dialects.items() if kind.takes(name, upstream)}
+        only: str | None = None
         if wanted is not None and wanted.endpoint is not None:
-            endpoints = {wanted.endpoint: endpoints[wanted.endpoint]}
+            only = self.dialects[wanted.endpoint]
         elif not kind.hosts:
             # A server that anybody may run: which of its newer endpoints it has depends on its version.
-            endpoints = {name: dialect for name, dialect in endpoints.items() if dialect == kind.dialect}
+            only = kind.dialect
+        if only is not None:
+            endpoints = {name: d for name, d in endpoints.items() if d == only or family_of(d) != CHAT}
+        if entry is not None:
+            families = {family_of(name) for name in entry.capabilities.endpoints}
+            known = {name: dialect for name, dialect in endpoints.items() if family_of(dialect) in families}
+            endpoints = known or endpoints  # a model known for what this provider has no endpoint for: it may tell
         return {dialect: name for name, dialect in endpoints.items()}
 
     def _said(

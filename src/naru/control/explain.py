@@ -8,21 +8,21 @@ from naru.errors import BadRequest
 from naru.gateway.endings import cost_usd, unpriced
 from naru.gateway.serve import Gateway
 from naru.ledger.pricing import upper_bound_nano
-from naru.protocol.dialect import Dialect, Envelope
+from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.tokens import estimate_tokens_bytes
-from naru.routing.plan import plan
+from naru.routing.plan import Plan, plan
 from naru.routing.table import Deployment
 
 #: What a model may write when neither the request nor the catalogue says.
 DEFAULT_MAX_OUTPUT = 4096
 
 
-def explain(dialect: Dialect, path: str, body: bytes, gateway: Gateway) -> dict[str, Any]:
+def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway) -> dict[str, Any]:
     """A JSON object. Raises what the request itself would raise before a deployment is called."""
     now = gateway.auth.clock.now()
     envelope = dialect.read(body, path)
     route = gateway.table.resolve(envelope.model)
-    order = plan(route, gateway.table.resolve, gateway.random)
+    order = plan(route, gateway.table.resolve, gateway.random, dialect.name)
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     return {
         "model": envelope.model,
@@ -36,11 +36,17 @@ def explain(dialect: Dialect, path: str, body: bytes, gateway: Gateway) -> dict[
             for deployment in order.attempts
         ],
         "refused": [{"deployment": refusal.deployment, "why": refusal.reason} for refusal in order.refused],
-        "error": None if order.attempts else unpriced(envelope.model),
+        "error": None if order.attempts else _why_nobody(order, envelope, dialect, gateway),
     }
 
 
-def _attempt(deployment: Deployment, dialect: Dialect, envelope: Envelope, gateway: Gateway) -> dict[str, Any]:
+def _why_nobody(order: Plan, envelope: Envelope, dialect: ClientSide, gateway: Gateway) -> str:
+    if order.is_wrong_endpoint:
+        return gateway.table.wrong_endpoint(envelope.model, dialect.name).message
+    return unpriced(envelope.model)
+
+
+def _attempt(deployment: Deployment, dialect: ClientSide, envelope: Envelope, gateway: Gateway) -> dict[str, Any]:
     upstream = gateway.dialects.named[deployment.spoken(dialect.name, envelope)]
     found: dict[str, Any] = {
         "deployment": deployment.id,
@@ -64,6 +70,7 @@ def _attempt(deployment: Deployment, dialect: Dialect, envelope: Envelope, gatew
 def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None:
     if deployment.price is None:
         return None
-    max_output = (envelope.max_output_tokens or deployment.max_output or DEFAULT_MAX_OUTPUT) * envelope.n
+    limit = envelope.max_output_tokens  # 0 where nothing is generated
+    max_output = ((deployment.max_output or DEFAULT_MAX_OUTPUT) if limit is None else limit) * envelope.n
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now)).decode()

@@ -18,6 +18,7 @@ from naru.control.service import Control
 from naru.errors import BadRequest, NotFound
 from naru.gateway.auth import allow_model
 from naru.gateway.serve import Gateway
+from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.routing.table import Route
 from naru.storage.records import KeyRecord
 
@@ -34,6 +35,8 @@ class SideRoutes:
         return [
             WebRoute("/v1/models", self.models, methods=["GET"]),
             WebRoute("/v1/models/{model:path}", self.model, methods=["GET"]),
+            WebRoute("/v1beta/models", self.gemini_models, methods=["GET"]),
+            WebRoute("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             WebRoute("/v1/usage", self.usage, methods=["GET"]),
             WebRoute("/v1/explain", self.explain, methods=["POST"]),
             WebRoute("/livez", self.livez, methods=["GET"]),
@@ -44,8 +47,31 @@ class SideRoutes:
 
     async def models(self, request: Request) -> Response:
         key = self._key(request)
-        routes = [r for r in self.gateway.table.routes.values() if not key.models or r.name in key.models]
-        return json_response({"object": "list", "data": [_shown(route) for route in routes]})
+        models = [_shown(route) for route in self._routes(key)]
+        # One answer for the clients of both protocols: `object` is OpenAI's, the rest of the page Anthropic's.
+        first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
+        return json_response({"object": "list", "data": models, "has_more": False, "first_id": first, "last_id": last})
+
+    async def gemini_models(self, request: Request) -> Response:
+        models = [
+            {
+                "name": f"models/{route.name}",
+                "displayName": route.name,
+                "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+            }
+            for route in self._routes(self._key(request))
+        ]
+        return json_response({"models": models})
+
+    def _routes(self, key: KeyRecord) -> list[Route]:
+        return [r for r in self.gateway.table.routes.values() if not key.models or r.name in key.models]
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Anthropic's token count, estimated here; nothing is sent and nothing is billed."""
+        key = self._key(request)
+        envelope = ANTHROPIC_MESSAGES.read(await request.body(), request.url.path)
+        allow_model(key, self.gateway.table.resolve(envelope.model).name)
+        return Response(ANTHROPIC_MESSAGES.count_tokens(envelope), media_type="application/json")
 
     async def model(self, request: Request) -> Response:
         key = self._key(request)
@@ -98,6 +124,9 @@ def _shown(route: Route) -> dict[str, Any]:
         "id": route.name,
         "object": "model",
         "created": 0,
+        "type": "model",
+        "display_name": route.name,
+        "created_at": "1970-01-01T00:00:00Z",
         "owned_by": deployment.provider,
         "naru": {
             "deployments": [d.id for d in route.deployments],

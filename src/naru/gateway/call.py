@@ -10,7 +10,7 @@ import msgspec
 
 from naru.ledger.ledger import Permit
 from naru.protocol.bridge import Upstream
-from naru.protocol.dialect import Dialect, Envelope
+from naru.protocol.dialect import ClientSide, Envelope, UpstreamSide
 from naru.routing.table import Deployment
 from naru.storage.records import KeyRecord
 from naru.transport.exchange import Exchange, HeaderList
@@ -33,19 +33,20 @@ class Target(msgspec.Struct, frozen=True):
 
     deployment: Deployment
     upstream: Upstream
-    dialect: Dialect
+    dialect: UpstreamSide
     pool: Pool
     whole_head: bytes
     stream_head: bytes
     header_value: bytes
 
-    def request(self, body: bytes, is_stream: bool) -> tuple[bytes, ...]:
+    def request(self, body: bytes, is_stream: bool, more_headers: bytes = b"") -> tuple[bytes, ...]:
+        """The pieces of a whole request. `more_headers` are lines, each with its line end."""
         head = self.stream_head if is_stream else self.whole_head
-        return head, b"%d\r\n\r\n" % len(body), body
+        return head, b"%d\r\n%b\r\n" % (len(body), more_headers), body
 
 
 def target_for(
-    deployment: Deployment, dialect: Dialect, pool: Pool, paths: Sequence[str], headers: Mapping[str, str]
+    deployment: Deployment, dialect: UpstreamSide, pool: Pool, paths: Sequence[str], headers: Mapping[str, str]
 ) -> Target:
     """`paths` are those of a plain and of a streamed call. `headers` are the provider's own, credential included; their
     values were checked when the settings were read."""
@@ -84,7 +85,7 @@ class Call:
         "permit", "started", "ttft_s",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, request_id: str, dialect: Dialect, started: float) -> None:
+    def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
         self.exchange = exchange
         self.id = request_id
         self.dialect = dialect
@@ -98,6 +99,13 @@ class Call:
         self.ttft_s: float | None = None
         self.is_sent = False
         self.is_started = False
+
+    def passed_headers(self, target: Target) -> bytes:
+        """Header lines of the caller's that belong to the protocol, for an upstream that speaks it too (anthropic-beta)."""
+        names = self.dialect.passed_headers
+        if not names or target.dialect.name != self.dialect.name:
+            return b""
+        return b"".join(b"%b: %b\r\n" % (name, value) for name, value in self.exchange.headers if name in names)
 
     def has_left(self) -> bool:
         """Whether the client closed the connection."""

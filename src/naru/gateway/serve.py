@@ -111,7 +111,8 @@ class Gateway:
                 f"The request is larger than {self.policy.max_body_bytes} bytes. Send less, pass files by URL, or raise "
                 "server.max_body_bytes."
             )
-        return call.dialect.read(body, call.exchange.path)
+        exchange = call.exchange
+        return call.dialect.read(body, f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path)
 
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
@@ -151,7 +152,9 @@ class Gateway:
 
     async def _first(self, call: Call, route: Route, attempt: Callable[[Call, Target], Awaitable[T]]) -> T | None:
         """The first attempt that succeeds; None when the client left. Failover ends with the first content."""
-        order = plan(route, self.table.resolve, self.random)
+        order = plan(route, self.table.resolve, self.random, call.dialect.name)
+        if order.is_wrong_endpoint:
+            raise self.table.wrong_endpoint(call.envelope.model, call.dialect.name)
         if not order.attempts:
             raise Unpriced(endings.unpriced(call.envelope.model), param="model")
         errors: list[NaruError] = []
@@ -220,9 +223,8 @@ class Gateway:
         now = self.loop.time()
         first_s = timeouts.ttft_s if is_stream else timeouts.total_s
         left_s = max(0.0, timeouts.total_s - (now - call.started))
-        connection.send(
-            target.request(forwarded.body, is_stream), sink, Deadlines(now, first_s, timeouts.idle_s, left_s)
-        )
+        request = target.request(forwarded.body, is_stream, call.passed_headers(target))
+        connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     # --- Endings --------------------------------------------------------------------------------------------------
 

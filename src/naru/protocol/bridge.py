@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 from msgspec import Raw
 
-from naru.errors import UpstreamError
+from naru.errors import BadRequest, UpstreamError
 from naru.protocol.accumulate import accumulate
-from naru.protocol.dialect import Dialect, Envelope, Forwarded, Pricer, Quirks, StreamRelay, WholeAnswer
+from naru.protocol.dialect import (
+    CHAT,
+    ClientSide,
+    Dialect,
+    Envelope,
+    Forwarded,
+    PlainClient,
+    PlainDialect,
+    PlainUpstream,
+    Pricer,
+    Quirks,
+    StreamRelay,
+    UpstreamSide,
+    WholeAnswer,
+    family_of,
+)
 from naru.protocol.messages import (
     Event,
     Reasoning,
@@ -28,6 +43,7 @@ from naru.protocol.messages import (
     UsageReport,
     WholePart,
 )
+from naru.protocol.plain import PlainRequest, PlainResponse
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -90,7 +106,7 @@ class Translation:
 
     def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
         decoded = self.client.decode_request(envelope)
-        request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=True)
+        request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
         forwarded = self.upstream.encode_request(request, upstream.quirks)
         if not upstream.defaults:
             return forwarded
@@ -192,23 +208,86 @@ def _size(response: Response) -> int:
     return size
 
 
-class Dialects:
-    """Which dialect a client path speaks, and the bridge for each pair. `paths` are exact; `patterns` go by prefix and a
-    part that must follow it (Gemini's paths name the model in between)."""
+class PlainPassThrough:
+    """Both sides speak the same dialect of a plain family. A deployment's `defaults` are for its conversations."""
+
+    def __init__(self, dialect: PlainDialect[Any, Any]) -> None:
+        self.dialect = dialect
+
+    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+        return self.dialect.forward(envelope, upstream.model, upstream.quirks)
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return self.dialect.relay_whole(body, envelope, quirks)
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return self.whole(body, envelope, quirks)
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+        raise _never_streamed()
+
+
+class PlainTranslation:
+    """Client and upstream speak different dialects of one plain family."""
 
     def __init__(
-        self, paths: Mapping[str, Dialect], patterns: Iterable[tuple[str, str, Dialect]], upstreams: Iterable[Dialect]
+        self, client: PlainClient[PlainRequest, PlainResponse], upstream: PlainUpstream[PlainRequest, PlainResponse]
+    ) -> None:
+        self.client = client
+        self.upstream = upstream
+
+    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+        request = msgspec.structs.replace(self.client.decode_request(envelope), model=upstream.model)
+        return self.upstream.encode_request(request, upstream.quirks)
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        response = self.upstream.decode_response(body, quirks)
+        return WholeAnswer(self.client.encode_response(response, envelope), response.usage, 0)
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        return self.whole(body, envelope, quirks)
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+        raise _never_streamed()
+
+
+def _never_streamed() -> BadRequest:
+    return BadRequest("This endpoint answers in one piece. Leave `stream` out.", code="invalid_value", param="stream")
+
+
+def _bridge(client: ClientSide, upstream: UpstreamSide) -> Bridge:
+    """Both are of one family; which protocol a dialect keeps follows from its family (dialect.py)."""
+    is_same = cast(object, client) is upstream
+    if family_of(client.name) == CHAT:
+        one, other = cast(Dialect, client), cast(Dialect, upstream)
+        return PassThrough(one) if is_same else Translation(one, other)
+    if is_same:
+        return PlainPassThrough(cast("PlainDialect[Any, Any]", client))
+    return PlainTranslation(cast("PlainClient[Any, Any]", client), cast("PlainUpstream[Any, Any]", upstream))
+
+
+class Dialects:
+    """Which dialect a client path speaks, and the bridge for each pair of a family. `paths` are exact; `patterns` go by
+    prefix and a part that must follow it (Gemini's paths name the model in between)."""
+
+    def __init__(
+        self,
+        paths: Mapping[str, ClientSide],
+        patterns: Iterable[tuple[str, str, ClientSide]],
+        upstreams: Iterable[UpstreamSide],
     ) -> None:
         self.paths = dict(paths)
         self._patterns = tuple(patterns)
         clients = [*self.paths.values(), *(dialect for _, _, dialect in self._patterns)]
-        self.named = {dialect.name: dialect for dialect in (*clients, *upstreams)}
+        #: The dialects that a deployment may be spoken to in.
+        self.named = {dialect.name: dialect for dialect in upstreams}
         self._bridges: dict[tuple[str, str], Bridge] = {
-            (client.name, upstream.name): PassThrough(client) if client is upstream else Translation(client, upstream)
+            (client.name, upstream.name): _bridge(client, upstream)
             for client, upstream in product(clients, self.named.values())
+            if family_of(client.name) == family_of(upstream.name)
         }
 
-    def at(self, path: str) -> Dialect | None:
+    def at(self, path: str) -> ClientSide | None:
         """The dialect of a POST to this path; None where no model is called."""
         found = self.paths.get(path)
         if found is not None:
@@ -218,5 +297,6 @@ class Dialects:
                 return dialect
         return None
 
-    def between(self, client: Dialect, upstream: Dialect) -> Bridge:
+    def between(self, client: ClientSide, upstream: UpstreamSide) -> Bridge:
+        """They must be of one family."""
         return self._bridges[client.name, upstream.name]

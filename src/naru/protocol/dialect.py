@@ -6,17 +6,38 @@ Same dialect on both sides: `forward` (request) and `StreamRelay` (response): by
 
 A dialect is a module-like object; the gateway holds one per client path and one per deployment and never asks for its
 name.
+
+Dialects come in families, and only within one can a request be translated: conversations (`Dialect`), and the plain
+families, which are never streamed: embeddings and rerank (`PlainClient`, `PlainUpstream`, each over its own typed
+middle).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Raw, Struct
 
 from naru.errors import NaruError, UpstreamError
 from naru.protocol.messages import Event, Request, Response, Usage
+
+#: The family of every dialect that holds a conversation, text completions included.
+CHAT = "chat"
+PLAIN_FAMILIES = frozenset({"embeddings", "rerank"})
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+Asked_co = TypeVar("Asked_co", covariant=True)
+Asked_contra = TypeVar("Asked_contra", contravariant=True)
+Told_co = TypeVar("Told_co", covariant=True)
+Told_contra = TypeVar("Told_contra", contravariant=True)
+
+
+def family_of(name: str) -> str:
+    """The family of a dialect, by its name: `embeddings_gemini` is of the family `embeddings`."""
+    stem = name.partition("_")[0]
+    return stem if stem in PLAIN_FAMILIES else CHAT
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
@@ -58,6 +79,10 @@ class Quirks(Struct, frozen=True, kw_only=True):
     has_n: bool = True
     #: Refuses function tools on chat completions while it reasons; its Responses endpoint takes both (providers.md A5.3).
     tools_need_responses: bool = False
+    #: Most texts of one embeddings call, or documents of one rerank call. None: not known.
+    max_inputs: int | None = None
+    #: Whether embeddings may be asked for in base64; where not, floats are asked for and encoded here.
+    has_base64: bool = True
     #: 429 with code insufficient_quota means tokens per minute here (DashScope), not an empty account (OpenAI).
     is_quota_retryable: bool = False
 
@@ -139,15 +164,34 @@ class WholeAnswer(Struct):
     output_chars: int
 
 
-class Dialect(Protocol):
+class ClientSide(Protocol):
+    """What the gateway asks of the dialect that its caller speaks, whatever the family."""
+
     name: str
     #: content type of streamed answers
     stream_type: bytes
+    #: request headers that are part of the protocol and go on to an upstream that speaks it too
+    passed_headers: frozenset[bytes]
 
     def read(self, body: bytes, path: str) -> Envelope:
         """What routing, limits and money need of a request. `path` is the request's own, query included: Gemini's names the
         model there. Raises BadRequest."""
         ...
+
+    def encode_error(self, error: NaruError) -> tuple[int, bytes]: ...
+    def encode_stream_error(self, error: NaruError) -> bytes: ...
+
+
+class UpstreamSide(Protocol):
+    """What the gateway asks of the dialect that it speaks to a provider, whatever the family."""
+
+    name: str
+
+    def decode_error(self, status: int, body: bytes, quirks: Quirks) -> UpstreamError: ...
+
+
+class Dialect(ClientSide, UpstreamSide, Protocol):
+    """A dialect of conversations."""
 
     def decode_request(self, envelope: Envelope) -> Request: ...
     def encode_request(self, request: Request, quirks: Quirks) -> Forwarded: ...
@@ -158,9 +202,6 @@ class Dialect(Protocol):
     def decode_response(self, body: bytes, quirks: Quirks) -> Response: ...
     def stream_encoder(self, envelope: Envelope, price: Pricer) -> StreamEncoder: ...
     def stream_decoder(self, quirks: Quirks) -> StreamDecoder: ...
-    def encode_error(self, error: NaruError) -> tuple[int, bytes]: ...
-    def encode_stream_error(self, error: NaruError) -> bytes: ...
-    def decode_error(self, status: int, body: bytes, quirks: Quirks) -> UpstreamError: ...
 
     def forward(self, envelope: Envelope, model: str, quirks: Quirks) -> Forwarded:
         """Same dialect: the caller's own body with the model name and the policy fields changed, re-encoded once."""
@@ -171,3 +212,26 @@ class Dialect(Protocol):
         ...
 
     def stream_relay(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay: ...
+
+
+class PlainClient(ClientSide, Protocol[Asked_co, Told_contra]):
+    """A dialect of a plain family, facing the client: `Asked` and `Told` are the family's typed request and response."""
+
+    def decode_request(self, envelope: Envelope) -> Asked_co: ...
+    def encode_response(self, response: Told_contra, envelope: Envelope) -> bytes: ...
+
+
+class PlainUpstream(UpstreamSide, Protocol[Asked_contra, Told_co]):
+    """A dialect of a plain family, facing the upstream."""
+
+    def encode_request(self, request: Asked_contra, quirks: Quirks) -> Forwarded: ...
+    def decode_response(self, body: bytes, quirks: Quirks) -> Told_co: ...
+
+
+class PlainDialect(PlainClient[Asked, Told], PlainUpstream[Asked, Told], Protocol[Asked, Told]):
+    """A dialect of a plain family that both sides may speak."""
+
+    def forward(self, envelope: Envelope, model: str, quirks: Quirks) -> Forwarded: ...
+    def relay_whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        """The upstream's own body, put into the form that the caller asked for. Raises UpstreamError."""
+        ...

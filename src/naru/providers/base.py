@@ -41,6 +41,8 @@ FOREIGN_FIELDS = frozenset(
 
 CHAT_PATHS = {"chat": "/chat/completions", "models": "/models"}
 EMBEDDING_PATHS = {**CHAT_PATHS, "embeddings": "/embeddings"}
+#: The older text completions as well.
+TEXT_PATHS = {**EMBEDDING_PATHS, "completions": "/completions"}
 
 
 class Provider(Struct, frozen=True, kw_only=True):
@@ -49,7 +51,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     `hosts`: region -> base URL with the version path and no trailing slash; the first is the default. Empty: there is
     no usual address, so the configuration gives one. `no_hosts`: region -> why it has none and what to do.
     `env`: variables that usually hold the API key, best first. `headers`: sent with every request.
-    `paths`: endpoint -> path under the base URL. `docs`: the provider's own reference.
+    `paths`: endpoint -> path under the base URL; one that begins with `//` starts at the root of the host instead. `only`:
+    endpoint -> patterns of the upstream models it takes; an endpoint that is not named takes all. `docs`: the provider's
+    own reference.
     `model_quirks`: (pattern of the upstream model's name, changed Quirks fields), applied in order; `drops` add up,
     every other field replaces. `is_catalogued`: it has the catalogue's models and no others.
     """
@@ -64,6 +68,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     auth: Auth = "bearer"
     headers: tuple[tuple[str, str], ...] = ()
     paths: dict[str, str] = msgspec.field(default_factory=CHAT_PATHS.copy)
+    only: dict[str, tuple[str, ...]] = {}
     quirks: Quirks = Quirks()
     model_quirks: tuple[tuple[str, dict[str, Any]], ...] = ()
     is_local: bool = False
@@ -87,6 +92,11 @@ class Provider(Struct, frozen=True, kw_only=True):
         stream = self.paths.get(f"{endpoint}_stream", plain)
         name = quote(model, safe="")
         return plain.replace("{model}", name), stream.replace("{model}", name)
+
+    def takes(self, endpoint: str, model: str) -> bool:
+        """Whether the endpoint is there and takes the upstream model; matching ignores case. Meant for start-up."""
+        patterns = self.only.get(endpoint, ("*",))
+        return endpoint in self.paths and any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
     def credential(self, api_key: str) -> dict[str, str]:
         """The header that carries the key."""

@@ -2,7 +2,8 @@
 
 Keys are bound to their region; a key of another region gets 401. Workspace hosts (https://{WorkspaceId}.…) need the id
 of the workspace, so only the classic hosts are listed; Tokyo and Frankfurt have no classic host. Rerank lies outside
-the base path (/compatible-api/v1/reranks), so it is not offered here. The default is Singapore, whose prices are known.
+the base path: qwen3-rerank has a compatible endpoint, the other rerank models the native one alone (docs, text-rerank-api).
+The default is Singapore, whose prices are known.
 """
 
 from naru.protocol.dialect import Quirks
@@ -23,7 +24,13 @@ PROVIDER = Provider(
         "eu": "only workspace hosts: base_url = https://{WorkspaceId}.eu-central-1.maas.aliyuncs.com/compatible-mode/v1",
     },
     env=("DASHSCOPE_API_KEY",),
-    paths={**EMBEDDING_PATHS, "responses": "/responses"},
+    paths={
+        **EMBEDDING_PATHS,
+        "responses": "/responses",
+        "rerank": "//compatible-api/v1/reranks",
+        "rerank_dashscope": "//api/v1/services/rerank/text-rerank/text-rerank",
+    },
+    only={"rerank": ("qwen3-rerank*",)},
     quirks=Quirks(
         # reasoning comes back in this field (A3.2)
         thinking_field="reasoning_content",
@@ -37,6 +44,11 @@ PROVIDER = Provider(
         drops=frozenset({"chat_template_kwargs", "thinking"}),
     ),
     model_quirks=(
+        # texts of one call (A3.4)
+        ("text-embedding-v[34]*", {"max_inputs": 10}),
+        # documents of one call (docs, text-rerank-api)
+        ("*rerank*", {"max_inputs": 500}),
+        ("qwen3-vl-rerank*", {"max_inputs": 100}),
         # always thinking, answered as a stream only (A3.2)
         ("*-thinking-2507*", {"is_stream_only": True}),
         ("qwq*", {"is_stream_only": True}),

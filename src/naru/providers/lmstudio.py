@@ -1,7 +1,7 @@
 """LM Studio. Facts: reference/providers.md A7 and A7.5."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import EMBEDDING_PATHS, Provider
+from naru.providers.base import TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="lmstudio",
@@ -9,7 +9,7 @@ PROVIDER = Provider(
     docs="https://lmstudio.ai/docs/developer/openai-compat",
     hosts={"local": "http://127.0.0.1:1234/v1"},
     auth="optional_bearer",
-    paths={**EMBEDDING_PATHS, "responses": "/responses"},
+    paths={**TEXT_PATHS, "responses": "/responses"},
     quirks=Quirks(
         # the separate field needs a developer setting; without it the tags stand in the content (A7)
         think_tag="inline",

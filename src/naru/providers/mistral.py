@@ -17,8 +17,8 @@ PROVIDER = Provider(
         has_stream_usage=False,
         # max_completion_tokens is answered with 422 extra_forbidden (reported)
         max_tokens_field="max_tokens",
-        # Mistral's name for it (docs of its clients)
-        renames=(("seed", "random_seed"),),
+        # Mistral's names for them (docs of its clients; docs)
+        renames=(("seed", "random_seed"), ("dimensions", "output_dimension")),
         # only some models have a switch, see below (docs)
         thinking_style="none",
         # closed schema: unknown keys are answered with 422 extra_forbidden (reported); which of OpenAI's bookkeeping

@@ -1,7 +1,7 @@
 """Ollama. Facts: reference/providers.md A7 and A7.3. It cuts long prompts silently at the server's num_ctx."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import EMBEDDING_PATHS, Provider
+from naru.providers.base import TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="ollama",
@@ -9,7 +9,7 @@ PROVIDER = Provider(
     docs="https://docs.ollama.com/api/openai-compatibility",
     hosts={"local": "http://127.0.0.1:11434/v1"},
     auth="optional_bearer",
-    paths={**EMBEDDING_PATHS, "responses": "/responses"},
+    paths={**TEXT_PATHS, "responses": "/responses"},
     quirks=Quirks(
         # message.reasoning and delta.reasoning (A7, recorded)
         thinking_field="reasoning",

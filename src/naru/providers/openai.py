@@ -1,7 +1,7 @@
 """OpenAI. Facts: reference/providers.md A5."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import EMBEDDING_PATHS, FOREIGN_FIELDS, Provider
+from naru.providers.base import FOREIGN_FIELDS, TEXT_PATHS, Provider
 
 _REASONING_SERIES = {
     # o-series and gpt-5 on: max_tokens is answered with 400 unsupported_parameter (A5.3)
@@ -18,7 +18,9 @@ PROVIDER = Provider(
     docs="https://platform.openai.com/docs/api-reference",
     hosts={"us": "https://api.openai.com/v1"},
     env=("OPENAI_API_KEY",),
-    paths={**EMBEDDING_PATHS, "responses": "/responses"},
+    paths={**TEXT_PATHS, "responses": "/responses"},
+    # every later model is a chat model there, and its text completions are refused (docs)
+    only={"completions": ("gpt-3.5-turbo-instruct*", "davinci-002", "babbage-002")},
     quirks=Quirks(
         # the one API that knows this role (A0.1)
         has_developer_role=True,
@@ -26,6 +28,8 @@ PROVIDER = Provider(
         thinking_style="none",
         # unknown body keys are answered with 400 "Unrecognized request argument supplied" (A5.2)
         drops=FOREIGN_FIELDS,
+        # texts of one embeddings call (A5.6)
+        max_inputs=2048,
     ),
     model_quirks=(
         ("gpt-[5-9]*", _REASONING_SERIES),

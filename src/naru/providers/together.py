@@ -9,7 +9,7 @@ PROVIDER = Provider(
     docs="https://docs.together.ai/reference/chat-completions-1",
     hosts={"us": "https://api.together.xyz/v1"},
     env=("TOGETHER_API_KEY",),
-    paths=EMBEDDING_PATHS,
+    paths={**EMBEDDING_PATHS, "rerank": "/rerank"},
     quirks=Quirks(
         # the older name is the one every one of its models knows (unverified)
         max_tokens_field="max_tokens",

@@ -1,7 +1,7 @@
 """vLLM. Facts: reference/providers.md A7 and A7.1."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import EMBEDDING_PATHS, Provider
+from naru.providers.base import TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="vllm",
@@ -9,7 +9,7 @@ PROVIDER = Provider(
     docs="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
     hosts={"local": "http://127.0.0.1:8000/v1"},
     auth="optional_bearer",
-    paths={**EMBEDDING_PATHS, "responses": "/responses", "rerank": "/rerank"},
+    paths={**TEXT_PATHS, "responses": "/responses", "rerank": "/rerank"},
     quirks=Quirks(
         # reasoning_content in older versions; decoders read both (A7.1)
         thinking_field="reasoning",

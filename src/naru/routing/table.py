@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from naru.errors import NotFound
+from naru.errors import BadRequest, NotFound
 from naru.ledger.pricing import Price
 from naru.protocol.bridge import Upstream
-from naru.protocol.dialect import Envelope, Quirks
+from naru.protocol.dialect import CHAT, Envelope, Quirks, family_of
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -49,17 +49,30 @@ class Deployment(msgspec.Struct, frozen=True):
         return Upstream(self.model, self.quirks, self.defaults)
 
     def spoken(self, client: str, envelope: Envelope) -> str:
-        """The dialect to speak to it for a caller of dialect `client`: the same where it can, so that nothing is lost.
+        """The dialect to speak to it for a caller of dialect `client`: the same where it can, so that nothing is lost, else
+        another of the same family. Only for who `can_speak`.
 
         OpenAI's newer models refuse tools on chat completions while they reason (providers.md A5.3); Responses takes both.
         """
         if client not in self.endpoints:
+            if (family := family_of(client)) != CHAT:
+                return next((name for name in self.endpoints if family_of(name) == family), self.dialect)
             preferred = "openai_responses" if self.quirks.tools_need_responses else self.dialect
             return preferred if preferred in self.endpoints else self.dialect
         is_refused = client == "openai_chat" and self.quirks.tools_need_responses and "tools" in envelope.fields
         if not is_refused or bytes(envelope.fields.get("reasoning_effort", b"")) == b'"none"':
             return client
         return "openai_responses" if "openai_responses" in self.endpoints else client
+
+    def can_speak(self, client: str) -> bool:
+        """Whether it has a dialect of the family that the caller's dialect `client` is of."""
+        if client in self.endpoints:
+            return True
+        family = family_of(client)
+        if family == CHAT:
+            # Its own dialect is what a caller of another one is translated to.
+            return family_of(self.dialect) == CHAT
+        return any(family_of(name) == family for name in self.endpoints or (self.dialect,))
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -77,6 +90,10 @@ Explicit = Callable[[str, str], Deployment | None]
 Hint = Callable[[str, Iterable[str]], str]
 #: Written-out names come from callers, so their cache is bounded.
 MAX_EXPLICIT = 1024
+#: Names given to who asked a model for what it cannot do.
+MAX_NAMED = 8
+#: What the models of a family are for.
+_PURPOSES = {"embeddings": "make embeddings", "rerank": "rank documents", CHAT: "write text"}
 
 
 class Table:
@@ -106,12 +123,29 @@ class Table:
         route = self._written_out[name] = Route(name, (deployment,))
         return route
 
+    def wrong_endpoint(self, name: str, client: str) -> BadRequest:
+        """For a model without any deployment of the family that `client` is of: which models have one."""
+        able = [
+            route.name
+            for route in self.routes.values()
+            if any(d.price is not None and d.can_speak(client) for d in route.deployments)
+        ]
+        purpose = _PURPOSES[family_of(client)]
+        more = f" and {len(able) - MAX_NAMED} more" if len(able) > MAX_NAMED else ""
+        hint = f"Models that do: {', '.join(able[:MAX_NAMED])}{more}." if able else "No model here does."
+        return BadRequest(
+            f"The model {_shown(name)!r} does not {purpose}. {hint}", code="wrong_endpoint", param="model"
+        )
+
     def _unknown(self, name: str) -> NotFound:
-        shown = name if len(name) <= 100 else name[:100] + "…"
         hint = self._hint(name, [*self.routes, *self.aliases])
         return NotFound(
-            f"The model {shown!r} is not known here.{hint} GET /v1/models lists what your key may use; write provider/model to "
+            f"The model {_shown(name)!r} is not known here.{hint} GET /v1/models lists what your key may use; write provider/model to "
             "address a provider's model directly.",
             code="model_not_found",
             param="model",
         )
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 100 else name[:100] + "…"

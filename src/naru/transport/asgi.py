@@ -24,6 +24,7 @@ class AsgiExchange:
     def __init__(self, scope: Scope, body: bytes) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope["query_string"].decode("latin-1")
         self.headers: HeaderList = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         self.client: str = (scope.get("client") or ("",))[0]
         self.payload = body

@@ -24,10 +24,12 @@ class Listener(Protocol):
 
 
 class Exchange(Protocol):
-    """`headers` have lower-case names. `client` is the peer's address, "" when unknown."""
+    """`path` is without the query, `query` without its question mark. `headers` have lower-case names. `client` is the peer's
+    address, "" when unknown."""
 
     method: str
     path: str
+    query: str
     headers: HeaderList
     client: str
     is_gone: bool

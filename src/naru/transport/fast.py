@@ -41,6 +41,8 @@ class FastExchange:
         "path", "protocol", "response_complete",
     )  # fmt: skip
     message_event = NO_EVENT
+    #: Hot paths are matched with their query, so they have none; a request with one goes through ASGI.
+    query = ""
 
     def __init__(self, protocol: FastProtocol, method: str, path: str, keep_alive: bool) -> None:
         self.protocol = protocol

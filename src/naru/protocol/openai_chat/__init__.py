@@ -34,6 +34,7 @@ class OpenAIChat:
 
     name = NAME
     stream_type = b"text/event-stream; charset=utf-8"
+    passed_headers: frozenset[bytes] = frozenset()
 
     def read(self, body: bytes, path: str = "") -> Envelope:
         return read(body)

@@ -132,5 +132,6 @@ def _format_fields(form: ResponseFormat) -> dict[str, Any]:
         return {"type": "text"}
     if form.kind == "json_object":
         return {"type": "json_object"} if form.schema is None else {"type": "json_object", "schema": form.schema}
-    schema = {"name": form.name, "description": form.description, "schema": form.schema, "strict": form.strict}
+    # Chat completions want a name for every schema; other protocols have none.
+    schema = {"name": form.name or "answer", "description": form.description, "schema": form.schema, "strict": form.strict}
     return {"type": "json_schema", "json_schema": {name: value for name, value in schema.items() if value is not None}}

@@ -1,0 +1,61 @@
+"""The upstreams of the matrix: a dialect and the provider table that reaches an emulated one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
+from naru.protocol.dialect import Dialect
+from naru.protocol.openai_chat import OPENAI_CHAT
+
+
+class Wire(NamedTuple):
+    """`kind` is the provider; `base` its path prefix."""
+
+    dialect: Dialect
+    kind: str
+    base: str
+    extra: str = ""
+
+
+UPSTREAMS: dict[str, Wire] = {
+    "openai_chat": Wire(OPENAI_CHAT, "custom", "/v1"),
+    "anthropic_messages": Wire(ANTHROPIC_MESSAGES, "anthropic", "/v1"),
+}
+
+
+#: The models that clients ask for, and the sandbox's behaviour behind each.
+MODELS = {
+    "echo": "echo",
+    "tools": "tools",
+    "think": "think",
+    "json": "json",
+    "throttled": "echo?status=429&retry_after=3",
+    "cut": "echo?cut_after=2",
+}
+
+#: (feature, upstream) -> what an upstream cannot do. The cell is shown as refused, and its test proves that it is, by name.
+LIMITS = {
+    ("n", "anthropic_messages"): "one answer a request; `n` above 1 is refused by name",
+    ("n", "openai_responses"): "one answer a request; `n` above 1 is refused by name",
+}
+
+
+def provider_table(name: str, origin: str) -> str:
+    """naru.toml with one provider, `up`, priced at 1 and 2 USD per million."""
+    wire = UPSTREAMS[name]
+    return f"""
+    [providers.up]
+    kind = "{wire.kind}"
+    base_url = "{origin}{wire.base}"
+    api_key = "x"
+    allow_private = true
+    price = {{ input = 1, output = 2 }}
+    {wire.extra}
+    """ + "".join(
+        f"""
+    [models.{model}]
+    deployments = [{{ provider = "up", model = "{upstream}" }}]
+    """
+        for model, upstream in MODELS.items()
+    )
