@@ -17,7 +17,7 @@ serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
 
 test: $(VENV)/.dev tests/node/node_modules
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) -m "not across" $(TESTS)
 
 # Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
 test-transcripts: $(VENV)/.dev

@@ -30,8 +30,8 @@ INTRO = """# Conformance
 Every client's official SDK, through a running gateway, to an upstream of every dialect. Written by `make docs` from the results
 of `tests/conformance`; a cell is what its test showed.
 
-✓ works · ✗ fails, with the reason below · ○ refused by name: the upstream's protocol cannot do it · – the client's protocol has no
-such thing
+✓ works · ✗ fails, with the reason below · ○ refused by name: the upstream's protocol cannot do it · – the client's protocol
+has no such thing
 
 What stands behind the upstreams is the [sandbox](sandbox.md) behind each protocol's wire. That Naru also agrees with what the
 providers really send is shown by recorded traffic: `make test-transcripts`.

@@ -37,9 +37,14 @@ from naru.ledger.ledger import Ledger
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bridge import Dialects
-from naru.protocol.dialect import Dialect
+from naru.protocol.clova import CLOVA
+from naru.protocol.dialect import ClientSide, UpstreamSide
+from naru.protocol.embeddings import EMBEDDINGS, EMBEDDINGS_CLOVA, EMBEDDINGS_GEMINI
 from naru.protocol.gemini import GEMINI
 from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.protocol.openai_completions import OPENAI_COMPLETIONS
+from naru.protocol.openai_responses import OPENAI_RESPONSES
+from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
 from naru.providers import load_providers
 from naru.routing.table import Deployment
 from naru.storage.port import Store
@@ -53,20 +58,41 @@ from naru.transport.upstream import UpstreamClient
 log = structlog.get_logger("naru")
 
 #: Client path -> dialect. What is here is hot, and passes the one choke point for money.
-HOT: Mapping[str, Dialect] = {"/v1/chat/completions": OPENAI_CHAT, "/v1/messages": ANTHROPIC_MESSAGES}
+HOT: Mapping[str, ClientSide] = {
+    "/v1/chat/completions": OPENAI_CHAT,
+    "/v1/completions": OPENAI_COMPLETIONS,
+    "/v1/responses": OPENAI_RESPONSES,
+    "/v1/messages": ANTHROPIC_MESSAGES,
+    "/v1/embeddings": EMBEDDINGS,
+    "/v1/rerank": RERANK,
+}
 #: The same for paths that name the model: prefix, what follows the name, dialect.
-PATTERNS: tuple[tuple[str, str, Dialect], ...] = (
+PATTERNS: tuple[tuple[str, str, ClientSide], ...] = (
     ("/v1beta/models/", ":generateContent", GEMINI),
     ("/v1beta/models/", ":streamGenerateContent", GEMINI),
     ("/v1/models/", ":generateContent", GEMINI),
     ("/v1/models/", ":streamGenerateContent", GEMINI),
 )
 #: An endpoint of a provider (its name in `Provider.paths`) -> the dialect spoken there.
-ENDPOINTS: Mapping[str, Dialect] = {"chat": OPENAI_CHAT, "messages": ANTHROPIC_MESSAGES, "generate": GEMINI}
+ENDPOINTS: Mapping[str, UpstreamSide] = {
+    "chat": OPENAI_CHAT,
+    "completions": OPENAI_COMPLETIONS,
+    "responses": OPENAI_RESPONSES,
+    "messages": ANTHROPIC_MESSAGES,
+    "generate": GEMINI,
+    "clova_v3": CLOVA,
+    "clova_v1": CLOVA,
+    "embeddings": EMBEDDINGS,
+    "embeddings_gemini": EMBEDDINGS_GEMINI,
+    "embeddings_clova": EMBEDDINGS_CLOVA,
+    "rerank": RERANK,
+    "rerank_dashscope": RERANK_DASHSCOPE,
+    "rerank_clova": RERANK_CLOVA,
+}
 
 
 #: Whose form the errors of other paths take, by prefix; OpenAI's everywhere else.
-ERROR_SHAPES: tuple[tuple[str, Dialect], ...] = (("/v1/messages", ANTHROPIC_MESSAGES), ("/v1beta/", GEMINI))
+ERROR_SHAPES: tuple[tuple[str, ClientSide], ...] = (("/v1/messages", ANTHROPIC_MESSAGES), ("/v1beta/", GEMINI))
 
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
@@ -197,10 +223,11 @@ class App:
         headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in settings.headers.items()}}
         if settings.api_key is not None:
             headers |= kind.credential(settings.api_key.reveal())
-        paths = kind.call_paths(deployment.endpoints[dialect], deployment.model)
+        called = kind.call_paths(deployment.endpoints[dialect], deployment.model)
         prefix = f"/{prefix}" if prefix else ""
         pool = self._client.pool(origin, settings.max_connections)
-        return target_for(deployment, self.dialects.named[dialect], pool, [prefix + path for path in paths], headers)
+        paths = [path[1:] if path.startswith("//") else prefix + path for path in called]
+        return target_for(deployment, self.dialects.named[dialect], pool, paths, headers)
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Deployments:
             only = kind.dialect
         if only is not None:
             endpoints = {name: d for name, d in endpoints.items() if d == only or family_of(d) != CHAT}
-        if entry is not None:
+        if entry is not None and entry.capabilities.endpoints:
             families = {family_of(name) for name in entry.capabilities.endpoints}
             known = {name: dialect for name, dialect in endpoints.items() if family_of(dialect) in families}
             endpoints = known or endpoints  # a model known for what this provider has no endpoint for: it may tell

@@ -44,7 +44,11 @@ class ChatClient:
             body["tools"] = [{"type": "function", "function": function}]
         if ask.tool_results:
             calls = [
-                {"id": f"call_{n}", "type": "function", "function": {"name": "get_current_weather", "arguments": arguments}}
+                {
+                    "id": f"call_{n}",
+                    "type": "function",
+                    "function": {"name": "get_current_weather", "arguments": arguments},
+                }
                 for n, arguments in enumerate(ask.tool_results)
             ]
             body["messages"].append({"role": "assistant", "tool_calls": calls})
@@ -112,9 +116,15 @@ class ResponsesClient:
         if ask.has_tool:
             tool = {"type": "function", "name": "get_current_weather", "description": "Weather now.", "strict": True}
             body["tools"] = [{**tool, "parameters": WEATHER}]
-        for n, (arguments, result) in enumerate((ask.tool_results or {}).items()):
-            call = {"type": "function_call", "call_id": f"call_{n}", "name": "get_current_weather", "arguments": arguments}
-            items += [call, {"type": "function_call_output", "call_id": f"call_{n}", "output": result}]
+        results = ask.tool_results or {}
+        items += [
+            {"type": "function_call", "call_id": f"call_{n}", "name": "get_current_weather", "arguments": arguments}
+            for n, arguments in enumerate(results)
+        ]
+        items += [
+            {"type": "function_call_output", "call_id": f"call_{n}", "output": result}
+            for n, result in enumerate(results.values())
+        ]
         if ask.schema:
             body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": ask.schema, "strict": True}}
         if ask.thinks:

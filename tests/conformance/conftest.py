@@ -24,9 +24,9 @@ class _Results:
         self.cells: list[dict[str, Any]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if "test_matrix.py" not in report.nodeid or (report.when != "call" and report.outcome != "failed"):
-            if not (report.when == "setup" and report.outcome == "skipped"):
-                return
+        is_result = report.when == "call" or report.outcome == "failed" or report.outcome == "skipped"
+        if "test_matrix.py" not in report.nodeid or not is_result:
+            return
         feature, _, parameters = report.nodeid.rpartition("::test_")[2].partition("[")
         client, upstream, *way = parameters.rstrip("]").split("-")
         reason = dict(report.user_properties).get("limit", "")
@@ -36,7 +36,14 @@ class _Results:
         if report.outcome == "failed":
             reason = str(report.longrepr).strip().splitlines()[-1][:200]
         self.cells.append(
-            {"feature": feature, "upstream": upstream, "client": client, "way": "-".join(way), "outcome": outcome, "reason": reason}
+            {
+                "feature": feature,
+                "upstream": upstream,
+                "client": client,
+                "way": "-".join(way),
+                "outcome": outcome,
+                "reason": reason,
+            }
         )
 
     def pytest_sessionfinish(self) -> None:

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.dialect import Dialect
+from naru.protocol.gemini import GEMINI
 from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.protocol.openai_responses import OPENAI_RESPONSES
 
 
 class Wire(NamedTuple):
@@ -15,12 +17,14 @@ class Wire(NamedTuple):
     dialect: Dialect
     kind: str
     base: str
-    extra: str = ""
+    endpoint: str = ""
 
 
 UPSTREAMS: dict[str, Wire] = {
     "openai_chat": Wire(OPENAI_CHAT, "custom", "/v1"),
+    "openai_responses": Wire(OPENAI_RESPONSES, "custom", "/v1", endpoint="responses"),
     "anthropic_messages": Wire(ANTHROPIC_MESSAGES, "anthropic", "/v1"),
+    "gemini": Wire(GEMINI, "gemini", "/v1beta"),
 }
 
 
@@ -38,12 +42,14 @@ MODELS = {
 LIMITS = {
     ("n", "anthropic_messages"): "one answer a request; `n` above 1 is refused by name",
     ("n", "openai_responses"): "one answer a request; `n` above 1 is refused by name",
+    ("stop", "openai_responses"): "the Responses API has no stop sequences; `stop` is refused by name",
 }
 
 
 def provider_table(name: str, origin: str) -> str:
     """naru.toml with one provider, `up`, priced at 1 and 2 USD per million."""
     wire = UPSTREAMS[name]
+    endpoint = f', endpoint = "{wire.endpoint}"' if wire.endpoint else ""
     return f"""
     [providers.up]
     kind = "{wire.kind}"
@@ -51,11 +57,10 @@ def provider_table(name: str, origin: str) -> str:
     api_key = "x"
     allow_private = true
     price = {{ input = 1, output = 2 }}
-    {wire.extra}
     """ + "".join(
         f"""
     [models.{model}]
-    deployments = [{{ provider = "up", model = "{upstream}" }}]
+    deployments = [{{ provider = "up", model = "{upstream}"{endpoint} }}]
     """
         for model, upstream in MODELS.items()
     )

@@ -41,6 +41,16 @@ def send(request: pytest.FixtureRequest, upstream: Gateway) -> Send:
     return ask
 
 
+@pytest.fixture
+def limit(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> str | None:
+    """What the upstream's protocol cannot do of the feature under test; noted for the page."""
+    feature = request.node.originalname.removeprefix("test_")
+    found = LIMITS.get((feature, request.node.callspec.params["upstream"]))
+    if found is not None:
+        record_property("limit", found)
+    return found
+
+
 async def test_text(send: Send) -> None:
     seen = await send(Ask("echo", "안녕하세요, Naru"))
     assert (seen.text, seen.finish, seen.calls) == ("안녕하세요, Naru", "stop", [])
@@ -119,19 +129,27 @@ async def test_errors(send: Send, upstream: Gateway, is_stream: bool) -> None:
     assert {entry.outcome for entry in await upstream.entries()} <= {"failed", "partial"}
 
 
-async def test_stop(send: Send) -> None:
-    seen = await send(Ask("echo", "one two three four", stop="three"))
+async def refused_by_name(send: Send, ask: Ask, name: str) -> None:
+    """A 400 that names what the upstream's protocol cannot do."""
+    with pytest.raises(Refused, match=f"`{name}`") as caught:
+        await send(ask)
+    assert caught.value.status == 400
+
+
+async def test_stop(send: Send, limit: str | None) -> None:
+    ask = Ask("echo", "one two three four", stop="three")
+    if limit is not None:
+        await refused_by_name(send, ask, "stop")
+        return
+    seen = await send(ask)
     assert seen.text.strip() == "one two"
     assert seen.finish == "stop"
 
 
-async def test_n(send: Send, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    limit = LIMITS.get(("n", request.node.callspec.params["upstream"]))
-    if limit is None:
-        seen = await send(Ask("echo", "twice", n=2))
-        assert seen.texts == ["twice", "twice"]
+async def test_n(send: Send, limit: str | None) -> None:
+    ask = Ask("echo", "twice", n=2)
+    if limit is not None:
+        await refused_by_name(send, ask, "n")
         return
-    with pytest.raises(Refused, match="`n`") as caught:
-        await send(Ask("echo", "twice", n=2))
-    assert caught.value.status == 400
-    record_property("limit", limit)
+    seen = await send(ask)
+    assert seen.texts == ["twice", "twice"]

@@ -179,7 +179,7 @@ formats = st.one_of(
     st.builds(
         ResponseFormat,
         st.just("json_schema"),
-        optional(names),
+        names,  # chat completions cannot say a schema without one
         optional(json_objects),
         optional(st.booleans()),
         optional(texts),

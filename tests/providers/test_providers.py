@@ -19,7 +19,11 @@ from naru.providers.base import FOREIGN_FIELDS
 FOLDER = Path(naru.providers.__file__).parent
 FILES = sorted(file for file in FOLDER.glob("*.py") if file.name not in ("__init__.py", "base.py"))
 PROVIDERS = load_providers()
-THINKING_STYLES = {"openai_effort", "deepseek", "qwen_toggle", "template_kwarg", "openrouter", "none"}
+THINKING_STYLES = {
+    *("openai_effort", "deepseek", "qwen_toggle", "qwen_effort", "template_kwarg", "openrouter", "none"),
+    *("anthropic_adaptive", "anthropic_always", "anthropic_budget", "anthropic_toggle"),
+    *("gemini_budget", "gemini_level", "gemini", "clova_effort"),
+}
 
 each = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 
@@ -59,12 +63,12 @@ def test_addresses_are_plain_https_or_loopback(provider) -> None:
         assert url.path.strip("/"), "the version path belongs to the base URL"
         assert (url.hostname == "127.0.0.1") == provider.is_local
     assert all(path.startswith("/") for path in provider.paths.values())
-    assert "chat" in provider.paths
+    assert {"chat", "messages", "generate", "clova_v3"} & provider.paths.keys()
 
 
 @each
 def test_hosted_providers_say_where_their_key_comes_from(provider) -> None:
-    assert bool(provider.env) == (provider.auth == "bearer")
+    assert bool(provider.env) == (provider.auth not in ("optional_bearer", "none"))
     assert provider.docs.startswith("https://")
 
 

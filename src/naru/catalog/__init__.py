@@ -187,6 +187,7 @@ class Catalog:
             family=kind,
             source=self._load_snapshot().source,
             context=entry.context,
+            capabilities=Capabilities(endpoints=()),  # the snapshot has prices of every kind of model
             offers=(offer,),
         )
 

@@ -10,7 +10,7 @@ from naru.ledger.pricing import Price
 
 
 class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What routing and requests need to know of a model (reference/providers.md A0.3).
+    """What routing and requests need to know of a model (reference/providers.md A0.3). `endpoints` empty: not known.
 
     `reasoning_style`: none | openai_effort | deepseek | qwen_toggle | qwen_effort | anthropic_budget |
     anthropic_adaptive | gemini_budget | gemini_level | clova_effort | template_kwarg.

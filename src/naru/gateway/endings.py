@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
@@ -36,8 +38,11 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
 
 def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
-    if reported is not None:
+    if reported is not None and not reported.is_estimated:
         return reported
+    if reported is not None:
+        # A stream that was cut: Anthropic tells the input at its start, the output only at its end.
+        return msgspec.structs.replace(reported, output=max(reported.output, estimate_tokens_bytes(output_chars)))
     return Usage(
         input=estimate_tokens_bytes(envelope.input_bytes),
         output=estimate_tokens_bytes(output_chars),

@@ -84,7 +84,8 @@ class PassThrough:
             envelope = msgspec.structs.replace(envelope, fields=fields)
         if is_stream and not envelope.is_stream:
             fields = {**envelope.fields, "stream": Raw(b"true")}
-            envelope = msgspec.structs.replace(envelope, fields=fields, is_stream=True, wants_usage=True)
+            # As from a caller who did not ask for usage: then the dialect asks for it itself.
+            envelope = msgspec.structs.replace(envelope, fields=fields, is_stream=True, wants_usage=False)
         return self.dialect.forward(envelope, upstream.model, upstream.quirks)
 
     def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:

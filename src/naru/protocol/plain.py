@@ -15,7 +15,7 @@ from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.read import DENIED, _fields_of
 from naru.protocol.openai_chat.usage import MAX_TOKENS
-from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_fields, is_null, is_object
+from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_fields, is_null, is_object, text_of
 from naru.protocol.tokens import estimate_tokens_bytes
 
 MODEL_RULE = (
@@ -80,6 +80,38 @@ def check_count(count: int, quirks: Quirks, param: str, what: str) -> None:
             code="too_many_inputs",
             param=param,
         )
+
+
+_decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_ids = msgspec.json.Decoder(tuple[int, ...]).decode
+_decode_id_lists = msgspec.json.Decoder(tuple[tuple[int, ...], ...]).decode
+
+#: What a list of texts or of lists begins with.
+_FIRST = re.compile(rb'\[[ \t\r\n]*(["\[])')
+
+#: A text, or one that its caller has already cut into the model's own token ids.
+Input = str | tuple[int, ...]
+
+
+def read_inputs(raw: Raw) -> tuple[Input, ...] | None:
+    """A text, a list of texts, a list of token ids or a list of such lists, as a tuple; None for everything else."""
+    try:
+        if (text := text_of(raw)) is not None:
+            return (text,)
+        first = _FIRST.match(memoryview(raw))
+        if first is None:
+            ids = _decode_ids(raw)
+            return (ids,) if ids else None
+        return _decode_texts(raw) if first[1] == b'"' else _decode_id_lists(raw)
+    except BAD_JSON:
+        return None
+
+
+def input_bytes(inputs: tuple[Input, ...], raw: Raw) -> int:
+    """Bytes of what the model reads. Token ids are counted already, so they are worth what makes their estimate exact."""
+    if isinstance(inputs[0], str):
+        return len(raw)
+    return TOKEN_BYTES * sum(map(len, inputs))
 
 
 # --- Answers ------------------------------------------------------------------------------------------------------

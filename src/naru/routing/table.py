@@ -140,8 +140,8 @@ class Table:
     def _unknown(self, name: str) -> NotFound:
         hint = self._hint(name, [*self.routes, *self.aliases])
         return NotFound(
-            f"The model {_shown(name)!r} is not known here.{hint} GET /v1/models lists what your key may use; write provider/model to "
-            "address a provider's model directly.",
+            f"The model {_shown(name)!r} is not known here.{hint} GET /v1/models lists what your key may use; write "
+            "provider/model to address a provider's model directly.",
             code="model_not_found",
             param="model",
         )

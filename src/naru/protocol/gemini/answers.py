@@ -6,14 +6,16 @@ Every event of a stream is a GenerateContentResponse that holds only what is new
 
 from __future__ import annotations
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from naru.errors import UpstreamError, UpstreamRefused
 from naru.protocol.dialect import Quirks
 from naru.protocol.gemini.errors import error_inside
 from naru.protocol.gemini.logprobs import shared_form
 from naru.protocol.gemini.parts import arguments_of, kind_of, media_of, split_call
-from naru.protocol.gemini.usage import usage_of
+from naru.protocol.gemini.usage import WireUsage, usage_from, usage_of
 from naru.protocol.gemini.wire import (
     BAD_JSON,
     NAME,
@@ -74,6 +76,34 @@ _FAILED_REASONS = frozenset(
 
 _HEAD_KEYS = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "createTime", "error"})
 _CANDIDATE_KEYS = frozenset({"content", "finishReason", "index"})
+
+
+class _PlainPart(Struct, gc=False, forbid_unknown_fields=True):
+    text: str
+    thought: bool = False
+
+
+class _PlainContent(Struct, gc=False, forbid_unknown_fields=True):
+    parts: list[_PlainPart]
+    role: str = ""
+
+
+class _PlainCandidate(Struct, gc=False, forbid_unknown_fields=True):
+    content: _PlainContent
+    index: int
+
+
+class _PlainPiece(Struct, gc=False, forbid_unknown_fields=True):
+    """The common piece of a stream: more text, and the usage so far. Any other field sends it the long way."""
+
+    candidates: list[_PlainCandidate]
+    usageMetadata: WireUsage | None = None
+    modelVersion: str = ""
+    responseId: str = ""
+    createTime: str = ""
+
+
+_decode_plain = msgspec.json.Decoder(_PlainPiece).decode
 
 
 class _ChoiceState:
@@ -139,12 +169,14 @@ class AnswerReader:
         try:
             if isinstance(data, bytes) and not data.isascii():
                 data.decode()  # msgspec does not look into the strings that it skips
+            if self._head is not None and (events := self._read_plain(data)) is not None:
+                return events
             fields = decode_fields(data)
         except BAD_JSON:
             raise not_gemini("it is not a JSON object") from None
         if "error" in fields and not is_null(fields["error"]):
             raise error_inside(data, self._quirks)
-        events: list[Event] = []
+        events = []
         try:
             self._start(fields, events)
             if "candidates" in fields:
@@ -154,6 +186,37 @@ class AnswerReader:
         except BAD_JSON:
             raise not_gemini("its fields have types that the API does not know") from None
         return events
+
+    def _read_plain(self, data: bytes | Raw) -> list[Event] | None:
+        """None where the piece holds anything but text of known choices. Counts nothing then."""
+        try:
+            plain = _decode_plain(data)
+        except msgspec.ValidationError:
+            return None
+        wire = plain.usageMetadata
+        if wire is not None and wire.serviceTier != self._tier and wire.serviceTier is not None:
+            return None
+        if any(candidate.index not in self._choices for candidate in plain.candidates):
+            return None
+        events: list[Event] = []
+        if wire is not None and self._is_news(usage_from(wire)) and self.usage is not None:
+            events.append(UsageReport(self.usage))
+        for candidate in plain.candidates:
+            state = self._choices[candidate.index]
+            for part in candidate.content.parts:
+                self._text(part.text, part.thought, candidate.index, state, events)
+        return events
+
+    def _text(self, text: str, is_thought: bool, index: int, state: _ChoiceState, events: list[Event]) -> None:
+        self._count(text)
+        if is_thought:
+            if not state.is_thinking:
+                state.is_thinking = True
+                state.thoughts += 1
+            events.append(ReasoningDelta(text, index, state.thoughts))
+        elif text:
+            state.is_thinking = False
+            events.append(TextDelta(text, index))
 
     def _start(self, fields: Fields, events: list[Event]) -> None:
         tier = self._tier
@@ -184,6 +247,9 @@ class AnswerReader:
             return False
         usage, tier = usage_of(raw)
         self._tier = tier or self._tier
+        return self._is_news(usage)
+
+    def _is_news(self, usage: Usage | None) -> bool:
         if usage is None or usage == self.usage:
             return False
         self.usage = usage
@@ -228,16 +294,15 @@ class AnswerReader:
             text = text_of(fields.pop("text"))
             if text is None:
                 raise not_gemini("a text that is no string")
-            self._count(text)
-            if fields and fields.pop("thought", None) == TRUE:
-                if not state.is_thinking:
-                    state.is_thinking = True
-                    state.thoughts += 1
-                events.append(ReasoningDelta(text, index, state.thoughts, extra=rest_of(fields, ())))
-                return
-            if text or fields:
+            is_thought = bool(fields) and fields.pop("thought", None) == TRUE
+            extra = rest_of(fields, ()) if fields else fields
+            if extra and not is_thought and not text:
                 state.is_thinking = False
-                events.append(TextDelta(text, index, rest_of(fields, ()) if fields else fields))
+                events.append(TextDelta("", index, extra))  # a signature whose text has come before
+                return
+            self._text(text, is_thought, index, state, events)
+            if extra:
+                events[-1] = replace(events[-1], extra=extra)
             return
         state.is_thinking = False
         kind = kind_of(fields)

@@ -130,6 +130,8 @@ class ContentWriter:
         if isinstance(part, Image | Audio | File):
             if isinstance(part, Image) and part.detail not in (None, "auto"):
                 self.dropped.append("messages.image.detail")
+            if isinstance(part, File) and part.filename is not None and not self._owns_extra:
+                self.dropped.append("messages.file.filename")
             return media_fields(part, self._owns_extra)
         if isinstance(part, ToolCall):
             return self._call(part)

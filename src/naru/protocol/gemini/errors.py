@@ -91,7 +91,7 @@ def _error_from(said: _Said, status: int) -> UpstreamError:
     code = said.reason.lower() or said.name.lower() or None
     if status == 400 and said.name == "FAILED_PRECONDITION":
         # The region or the billing of the gateway's own project: another deployment may answer.
-        return UpstreamRefused(message, status=503, type="server_error", code="upstream_precondition")
+        return UpstreamRefused(message, status=503, type="server_error", code=code)
     if status < 500 and _CONTEXT_TEXT.search(message):
         status, code = 400, "context_length_exceeded"
     if status == 499:

@@ -108,11 +108,12 @@ def media_fields(part: Image | Audio | File, owns_extra: bool) -> Out:
         mime = next((mime for mime, name in _FORMATS.items() if name == part.format), f"audio/{part.format}")
         out = {"inlineData": {"mimeType": mime, "data": part.data}}
     else:
-        out = _file_fields(part)
+        out = _file_fields(part, owns_extra)
     return with_extra(out, part.extra, owns_extra)
 
 
-def _file_fields(part: File) -> Out:
+def _file_fields(part: File, owns_extra: bool) -> Out:
+    # Gemini takes a display name only beside tools of its own, so nobody else's file name is sent.
     name = part.filename
     if part.data is not None:
         if part.data.startswith("data:"):
@@ -122,7 +123,7 @@ def _file_fields(part: File) -> Out:
             if mime is None:
                 raise unsupported("a file of unknown type: give its media type, or a file name that tells it")
             out = {"inlineData": {"mimeType": mime, "data": part.data}}
-        if name is not None:
+        if name is not None and owns_extra:
             out["inlineData"]["displayName"] = name
         return out
     url = part.url or part.file_id or ""

@@ -109,6 +109,8 @@ def _tools(tools: tuple[Tool | OpaqueTool, ...], owns: bool, dropped: list[str])
     for tool in tools:
         if isinstance(tool, Tool):
             functions.append(_function_fields(tool, owns))
+            if tool.strict:
+                dropped.append("tools.strict")
             if not owns:
                 dropped += [f"tools.{name}" for name in tool.extra]
         elif tool.dialect == NAME:

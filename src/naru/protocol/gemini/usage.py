@@ -23,7 +23,7 @@ class _Naru(Struct, gc=False):
     estimated: bool = False
 
 
-class _Wire(Struct, gc=False):
+class WireUsage(Struct, gc=False):
     """What is missing counts as 0: protocol buffers leave zeros out."""
 
     promptTokenCount: int = 0
@@ -39,7 +39,7 @@ class _Wire(Struct, gc=False):
     naru: _Naru | None = None
 
 
-_decode = msgspec.json.Decoder(_Wire).decode
+_decode = msgspec.json.Decoder(WireUsage).decode
 _COUNTERS = (
     "promptTokenCount",
     "candidatesTokenCount",
@@ -59,14 +59,17 @@ def usage_of(raw: Raw) -> tuple[Usage | None, str | None]:
         if repaired is None:
             return None, None
         wire = repaired
-    return _usage(wire), wire.serviceTier
+    return usage_from(wire), wire.serviceTier
 
 
-def _usage(wire: _Wire) -> Usage | None:
-    counts = [getattr(wire, name) for name in _COUNTERS]
-    if min(counts) < 0 or max(counts) > MAX_TOKENS:
+def usage_from(wire: WireUsage) -> Usage | None:
+    """None for figures that cannot be believed."""
+    prompt, candidates, thoughts = wire.promptTokenCount, wire.candidatesTokenCount, wire.thoughtsTokenCount
+    tool_use, cached, total = wire.toolUsePromptTokenCount, wire.cachedContentTokenCount, wire.totalTokenCount
+    if min(prompt, candidates, thoughts, tool_use, cached, total) < 0:
         return None
-    prompt, candidates, thoughts, tool_use, cached, total = counts
+    if max(prompt, candidates, thoughts, tool_use, cached, total) > MAX_TOKENS:
+        return None
     read = prompt + tool_use
     # Where the sum is whole without the thoughts, they are inside the candidates' count.
     is_inside = thoughts and read + candidates == total
@@ -83,10 +86,10 @@ def _usage(wire: _Wire) -> Usage | None:
 
 
 def _audio(details: list[_Modality]) -> int:
-    return sum(max(each.tokenCount, 0) for each in details if each.modality == "AUDIO")
+    return sum([max(each.tokenCount, 0) for each in details if each.modality == "AUDIO"]) if details else 0
 
 
-def _repaired(raw: Raw) -> _Wire | None:
+def _repaired(raw: Raw) -> WireUsage | None:
     """The counters that are whole numbers, where another field is not as it should be."""
     if not is_object(raw):
         return None
@@ -95,7 +98,7 @@ def _repaired(raw: Raw) -> _Wire | None:
     except BAD_JSON:
         return None
     sound = {name: given[name] for name in _COUNTERS if type(given.get(name)) is int}
-    return _Wire(**sound) if "promptTokenCount" in sound or "candidatesTokenCount" in sound else None
+    return WireUsage(**sound) if "promptTokenCount" in sound or "candidatesTokenCount" in sound else None
 
 
 def usage_fields(usage: Usage, service_tier: str | None = None) -> dict[str, Any]:

@@ -133,5 +133,10 @@ def _format_fields(form: ResponseFormat) -> dict[str, Any]:
     if form.kind == "json_object":
         return {"type": "json_object"} if form.schema is None else {"type": "json_object", "schema": form.schema}
     # Chat completions want a name for every schema; other protocols have none.
-    schema = {"name": form.name or "answer", "description": form.description, "schema": form.schema, "strict": form.strict}
+    schema = {
+        "name": form.name or "answer",
+        "description": form.description,
+        "schema": form.schema,
+        "strict": form.strict,
+    }
     return {"type": "json_schema", "json_schema": {name: value for name, value in schema.items() if value is not None}}

@@ -16,6 +16,14 @@ MODELS = {
     "tools": "calls every offered tool, then names the results",
     "think": "reasoning first, then the last user text",
     "json": "fills the response schema",
+    "embed": "vectors from a text's words",
+    "rerank": "ranks documents by the words they share with the query",
+}
+#: Path -> the models that are served there.
+SERVED = {
+    "/v1/chat/completions": ("echo", "tools", "think", "json"),
+    "/v1/embeddings": ("embed",),
+    "/v1/rerank": ("rerank",),
 }
 MAX_QUERY_FIELDS = 32
 
@@ -74,13 +82,17 @@ _KEYS = Behaviour.__struct_fields__
 _FAULTS = _KEYS[_KEYS.index("status") : _KEYS.index("fail_rate")]
 
 
-def parse_model(model: str) -> tuple[str, Behaviour]:
-    """Splits a model name. Raises NotFound for an unknown model, BadRequest for an unknown query key or a bad value."""
-    path, _, query = model.partition("?")
-    name = path.removeprefix("sandbox/")
+def parse_model(model: str, path: str = "/v1/chat/completions") -> tuple[str, Behaviour]:
+    """Splits a model name. Raises NotFound for an unknown model, BadRequest for one that is served at another path, for
+    an unknown query key or a bad value."""
+    given, _, query = model.partition("?")
+    name = given.removeprefix("sandbox/")
     if name not in MODELS:
         known = ", ".join(f"sandbox/{known}" for known in MODELS)
-        raise NotFound(f"The sandbox has no model '{path}'. It has {known}.", code="model_not_found", param="model")
+        raise NotFound(f"The sandbox has no model '{given}'. It has {known}.", code="model_not_found", param="model")
+    if name not in SERVED[path]:
+        there = next(other for other, names in SERVED.items() if name in names)
+        raise BadRequest(f"sandbox/{name} is served at {there}, not at {path}.", code="wrong_endpoint", param="model")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError as error:

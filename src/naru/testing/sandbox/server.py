@@ -12,9 +12,9 @@ import msgspec
 from naru.clock import Clock, SystemClock
 from naru.errors import MethodNotAllowed, NaruError, NotFound
 from naru.testing.http import Exchange, Headers, RawServer
-from naru.testing.sandbox import wire
+from naru.testing.sandbox import vectors, wire
 from naru.testing.sandbox.answers import Answer, answer
-from naru.testing.sandbox.behaviour import MODELS, Behaviour, parse_model
+from naru.testing.sandbox.behaviour import MODELS, SERVED, Behaviour, parse_model
 from naru.testing.sandbox.request import ChatRequest, read_request
 
 LABEL: Headers = (("server", "naru-sandbox"), ("x-naru-sandbox", "no inference"))
@@ -73,10 +73,13 @@ class Sandbox:
 
     async def _route(self, exchange: Exchange) -> None:
         method, path = exchange.received.method, exchange.received.path
-        if path == "/v1/chat/completions":
+        if path in SERVED:
             if method != "POST":
                 raise MethodNotAllowed(f"{path} takes POST, not {method}.")
-            await self._complete(exchange)
+            if path == "/v1/chat/completions":
+                await self._complete(exchange)
+            else:
+                await self._measure(exchange, path)
         elif path == "/v1/models" and method == "GET":
             exchange.answer(200, wire.model_list(), JSON)
         elif path.startswith("/v1/models/") and method == "GET":
@@ -91,10 +94,7 @@ class Sandbox:
         self.requests += 1
         number = self.requests
         request = read_request(exchange.received.body)
-        name, behaviour = parse_model(request.model)
-        if behaviour.fail_rate is not None:
-            strikes = self._draw(request.model, behaviour.seed) < behaviour.fail_rate
-            behaviour = behaviour.failing if strikes else behaviour.sound
+        name, behaviour = self._behaviour(request.model, "/v1/chat/completions")
         run = _Run(self, exchange, request, behaviour, answer(name, behaviour, request))
         frame = wire.Frame(
             id=f"chatcmpl-sandbox-{number:06d}",
@@ -116,6 +116,30 @@ class Sandbox:
             self.open_streams -= 1
             self.watch.changed()
 
+    async def _measure(self, exchange: Exchange, path: str) -> None:
+        """Embeddings and rankings: plain answers, with the faults of plain answers."""
+        self.requests += 1
+        (kind,) = SERVED[path]
+        request = vectors.read(kind, exchange.received.body)
+        _, behaviour = self._behaviour(request.model, path)
+        make = vectors.embeddings if kind == "embed" else vectors.rankings
+        rows, read = make(request)
+        told = wire.input_usage(behaviour, read)
+        body = wire.rows(kind, request.model, rows, told)
+        run = _Plain(self, exchange, behaviour)
+        if await run.refuse():
+            return
+        self.tokens_in += read
+        await run.send(body, 0)
+
+    def _behaviour(self, model: str, path: str) -> tuple[str, Behaviour]:
+        """The model's name and what it does this time."""
+        name, behaviour = parse_model(model, path)
+        if behaviour.fail_rate is not None:
+            strikes = self._draw(model, behaviour.seed) < behaviour.fail_rate
+            behaviour = behaviour.failing if strikes else behaviour.sound
+        return name, behaviour
+
     def _draw(self, model: str, seed: int) -> float:
         """The next number of this model name's own sequence: its k-th request fails or not, whatever else runs."""
         if model not in self._draws:
@@ -125,21 +149,14 @@ class Sandbox:
         return self._draws[model].random()
 
 
-class _Run:
-    """One completion on its way out."""
+class _Plain:
+    """One answer on its way out, in one piece."""
 
-    def __init__(
-        self, sandbox: Sandbox, exchange: Exchange, request: ChatRequest, behaviour: Behaviour, answer: Answer
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, exchange: Exchange, behaviour: Behaviour) -> None:
         self._sandbox = sandbox
         self._exchange = exchange
-        self._request = request
         self._behaviour = behaviour
-        self._answer = answer
-        self._n = request.n or 1
-        self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
         self._started_s = asyncio.get_running_loop().time()
-        self.prompt_tokens = request.prompt_tokens()
 
     async def refuse(self) -> bool:
         """The faults before any answer. True when one of them struck."""
@@ -164,12 +181,10 @@ class _Run:
             exchange.answer(status, _told_to_fail(behaviour.refusal_status or 500), (*JSON, *retry))
         return True
 
-    async def whole(self, frame: wire.Frame) -> None:
+    async def send(self, body: bytes, tokens: int) -> None:
         """A plain answer. Positions of cuts are bytes of the body here; the body is never quite whole when cut."""
         behaviour, exchange = self._behaviour, self._exchange
-        await self._pace(self._answer.tokens * self._n)
-        told = wire.usage(behaviour, self.prompt_tokens, self._answer, self._n)
-        body = frame.whole(self._answer, self._n, self._top_logprobs, told)
+        await self._pace(tokens)
         if behaviour.error_after is not None:
             self._sandbox.failed += 1
             exchange.answer(200, _told_to_fail(500), JSON)
@@ -182,8 +197,54 @@ class _Run:
             exchange.send(body[: min(at or 0, len(body) - 1)])
             await self._break()
         else:
-            self._sandbox.tokens_out += self._answer.tokens * self._n
+            self._sandbox.tokens_out += tokens
             exchange.answer(200, body, JSON)
+
+    async def _break(self) -> None:
+        """Ends what was begun, in the way asked for."""
+        behaviour, exchange = self._behaviour, self._exchange
+        self._sandbox.failed += 1
+        await exchange.drained()
+        if behaviour.reset:
+            exchange.reset()
+        elif behaviour.cut_after is not None:
+            exchange.close()
+        elif behaviour.hang_after is not None:
+            await exchange.hang()
+        elif behaviour.error_after is not None:
+            exchange.send(b"data: " + _told_to_fail(500) + b"\n\n")
+            exchange.end()
+        else:
+            exchange.send(GARBAGE_EVENT)
+            exchange.end()
+
+    async def _pace(self, tokens: int, *, is_turn: bool = False) -> None:
+        """Waits until the moment at which so many tokens are due: ttft_ms, then 1/tps seconds each."""
+        due_s = self._behaviour.ttft_ms / 1000
+        if self._behaviour.tps:
+            due_s += tokens / self._behaviour.tps
+        wait_s = self._started_s + due_s - asyncio.get_running_loop().time() if due_s else 0.0
+        if wait_s > 0 or is_turn:
+            await self._exchange.pause(max(0.0, wait_s))
+
+
+class _Run(_Plain):
+    """One completion on its way out."""
+
+    def __init__(
+        self, sandbox: Sandbox, exchange: Exchange, request: ChatRequest, behaviour: Behaviour, answer: Answer
+    ) -> None:
+        super().__init__(sandbox, exchange, behaviour)
+        self._request = request
+        self._answer = answer
+        self._n = request.n or 1
+        self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+        self.prompt_tokens = request.prompt_tokens()
+
+    async def whole(self, frame: wire.Frame) -> None:
+        told = wire.usage(self._behaviour, self.prompt_tokens, self._answer, self._n)
+        body = frame.whole(self._answer, self._n, self._top_logprobs, told)
+        await self.send(body, self._answer.tokens * self._n)
 
     async def stream(self, frame: wire.Frame) -> None:
         behaviour, exchange = self._behaviour, self._exchange
@@ -225,33 +286,6 @@ class _Run:
         garbage = None if behaviour.garbage is None else behaviour.garbage - 1
         points = (behaviour.cut_after, behaviour.hang_after, behaviour.error_after, garbage)
         return min((point for point in points if point is not None), default=None)
-
-    async def _break(self) -> None:
-        """Ends what was begun, in the way asked for."""
-        behaviour, exchange = self._behaviour, self._exchange
-        self._sandbox.failed += 1
-        await exchange.drained()
-        if behaviour.reset:
-            exchange.reset()
-        elif behaviour.cut_after is not None:
-            exchange.close()
-        elif behaviour.hang_after is not None:
-            await exchange.hang()
-        elif behaviour.error_after is not None:
-            exchange.send(b"data: " + _told_to_fail(500) + b"\n\n")
-            exchange.end()
-        else:
-            exchange.send(GARBAGE_EVENT)
-            exchange.end()
-
-    async def _pace(self, tokens: int, *, is_turn: bool = False) -> None:
-        """Waits until the moment at which so many tokens are due: ttft_ms, then 1/tps seconds each."""
-        due_s = self._behaviour.ttft_ms / 1000
-        if self._behaviour.tps:
-            due_s += tokens / self._behaviour.tps
-        wait_s = self._started_s + due_s - asyncio.get_running_loop().time() if due_s else 0.0
-        if wait_s > 0 or is_turn:
-            await self._exchange.pause(max(0.0, wait_s))
 
 
 def _told_to_fail(status: int) -> bytes:

@@ -155,6 +155,23 @@ def usage(behaviour: Behaviour, prompt: int, answer: Answer, n: int) -> Any:
     return told
 
 
+def input_usage(behaviour: Behaviour, read: int) -> Any:
+    """The same for what writes nothing."""
+    told = usage(behaviour, read, Answer(), 1)
+    if not isinstance(told, dict):
+        return told
+    return {"prompt_tokens": told["prompt_tokens"], "total_tokens": told["prompt_tokens"]}
+
+
+def rows(kind: str, model: str, rows: list[dict[str, Any]], told: Any) -> bytes:
+    """An answer of embeddings or rankings. `told` of None leaves the usage out."""
+    name = "data" if kind == "embed" else "results"
+    body: dict[str, Any] = {"object": "list", "model": model, name: rows, "system_fingerprint": FINGERPRINT}
+    if told is not None:
+        body["usage"] = told
+    return msgspec.json.encode(body)
+
+
 def half(told: Any) -> Any:
     """An earlier, smaller usage record: what `usage=twice` sends before the one that counts."""
     if not isinstance(told, dict):
