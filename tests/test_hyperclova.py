@@ -80,6 +80,7 @@ async def test_a_plain_answer_in_won(studio: tuple[Gateway, Studio]) -> None:
         ],
     )
     assert answer.choices[0].message.content == "안녕하세요."
+    assert answer.model == "HCX-005"
     received = made.server.received[-1]
     assert received.path == "/v3/chat-completions/HCX-005"
     assert received.header("authorization") == "Bearer nv-key"

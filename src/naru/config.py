@@ -308,7 +308,7 @@ class _Providers:
 
     def is_ready(self, kind: Provider) -> bool:
         """Whether it works without a table of its own: it has an address, and its key where it needs one."""
-        return kind.kind == SANDBOX or (bool(kind.hosts) and (kind.auth != "bearer" or self.key_of(kind) is not None))
+        return kind.kind == SANDBOX or (bool(kind.hosts) and (not kind.needs_key or self.key_of(kind) is not None))
 
     def key_of(self, kind: Provider) -> Secret | None:
         """The provider's key from the environment. A key of Naru's own stands there when clients are pointed at a
@@ -320,7 +320,7 @@ class _Providers:
         """Fills in key, region and address, and checks them."""
         key, kind = f"providers.{provider.name}", self.kinds[provider.kind]
         api_key = provider.api_key or (self.key_of(kind) if kind.auth != "none" else None)
-        if kind.auth == "bearer" and api_key is None:
+        if kind.needs_key and api_key is None and "authorization" not in map(str.lower, provider.headers):
             variable = kind.env[0] if kind.env else "its variable"
             raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here")
         base_url, region = provider.base_url, provider.region

@@ -34,6 +34,7 @@ from naru.protocol.messages import (
     Refusal,
     RefusalDelta,
     Response,
+    Start,
     Text,
     TextDelta,
     ToolCall,
@@ -131,17 +132,20 @@ def _gathered(client: Dialect, upstream: Dialect, body: bytes, envelope: Envelop
 
 
 def _told(client: Dialect, response: Response, envelope: Envelope) -> WholeAnswer:
+    if not response.model:  # CLOVA Studio's answers name none
+        response = msgspec.structs.replace(response, model=envelope.model)
     return WholeAnswer(client.encode_response(response, envelope), response.usage, _size(response))
 
 
 class TranslatedStream:
     """See dialect.StreamRelay: upstream bytes to events, events to the client's bytes."""
 
-    __slots__ = ("_decoder", "_encoder", "error", "has_content", "is_finished", "output_chars", "usage")
+    __slots__ = ("_decoder", "_encoder", "_model", "error", "has_content", "is_finished", "output_chars", "usage")
 
     def __init__(self, client: Dialect, upstream: Dialect, envelope: Envelope, quirks: Quirks, price: Pricer) -> None:
         self._decoder = upstream.stream_decoder(quirks)
         self._encoder = client.stream_encoder(envelope, price)
+        self._model = envelope.model
         self.has_content = False
         self.is_finished = False
         self.usage: Usage | None = None
@@ -174,6 +178,8 @@ class TranslatedStream:
         encode = self._encoder.event
         pieces = []
         for event in events:
+            if type(event) is Start and not event.model:
+                event = msgspec.structs.replace(event, model=self._model)
             self._note(event)
             pieces.append(encode(event))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

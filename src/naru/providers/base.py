@@ -86,6 +86,10 @@ class Provider(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{self.kind} has no region {region!r}; it has {', '.join(self.hosts)}")
         return self.hosts[region]
 
+    @property
+    def needs_key(self) -> bool:
+        return self.auth not in ("optional_bearer", "none")
+
     def call_paths(self, endpoint: str, model: str) -> tuple[str, str]:
         """Paths under the base URL of a plain and of a streamed call; `{model}` stands for the upstream model's name."""
         plain = self.paths[endpoint]
