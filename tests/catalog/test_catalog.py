@@ -145,6 +145,10 @@ def test_sandbox_names_may_carry_a_query() -> None:
         "sandbox/tools",
         "sandbox/think",
         "sandbox/json",
+        "sandbox/embed",
+        "sandbox/rerank",
+        "sandbox/embed",
+        "sandbox/rerank",
     }
     assert all("play money" in model.label for model, _ in CATALOG.offers("sandbox"))
 

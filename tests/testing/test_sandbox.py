@@ -76,7 +76,14 @@ def calls_of(message: Any) -> list[tuple[str, Any]]:
 
 async def test_models_are_labelled_as_a_sandbox(client: AsyncOpenAI) -> None:
     listed = [model async for model in client.models.list()]
-    assert [model.id for model in listed] == ["sandbox/echo", "sandbox/tools", "sandbox/think", "sandbox/json"]
+    assert [model.id for model in listed] == [
+        "sandbox/echo",
+        "sandbox/tools",
+        "sandbox/think",
+        "sandbox/json",
+        "sandbox/embed",
+        "sandbox/rerank",
+    ]
     assert {model.owned_by for model in listed} == {"naru-sandbox"}
     assert (await client.models.retrieve("sandbox/echo")).id == "sandbox/echo"
     with pytest.raises(openai.NotFoundError, match="no model"):
