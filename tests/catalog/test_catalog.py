@@ -147,8 +147,6 @@ def test_sandbox_names_may_carry_a_query() -> None:
         "sandbox/json",
         "sandbox/embed",
         "sandbox/rerank",
-        "sandbox/embed",
-        "sandbox/rerank",
     }
     assert all("play money" in model.label for model, _ in CATALOG.offers("sandbox"))
 

@@ -30,7 +30,7 @@ class _Results:
         feature, _, parameters = report.nodeid.rpartition("::test_")[2].partition("[")
         client, upstream, *way = parameters.rstrip("]").split("-")
         reason = dict(report.user_properties).get("limit", "")
-        outcome = "limit" if reason else report.outcome
+        outcome = "limit" if reason and report.passed else report.outcome
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
         if report.outcome == "failed":
