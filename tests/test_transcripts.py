@@ -159,7 +159,10 @@ def recorded_error(interaction: Interaction) -> str | None:
     if interaction.is_stream:
         errors = [e["error"] for e in recorded_events(interaction.body) if e.get("error")]
     else:
-        answer = json.loads(interaction.body)
+        try:
+            answer = json.loads(interaction.body)
+        except ValueError:
+            return ""  # a proxy's page: an error it is, but its words are not for clients
         errors = (
             [answer.get("error")]
             if isinstance(answer, dict) and (answer.get("error") or interaction.status >= 400)
@@ -262,7 +265,10 @@ async def test_the_client_gets_what_was_recorded(
         assert error[:200] in str(caught.value)
         if interaction.status >= 400:
             assert isinstance(caught.value, openai.APIStatusError)
-            assert caught.value.status_code == interaction.status
+            # An empty account of the gateway's is no fault of the caller's, whatever the provider calls it.
+            assert caught.value.status_code in {interaction.status} | (
+                {503} if interaction.status in (402, 429) else set()
+            )
         (entry,) = await gateway.entries()
         assert entry.outcome in ("failed", "partial")
         return
@@ -274,7 +280,7 @@ async def test_the_client_gets_what_was_recorded(
     (entry,) = await gateway.entries()
     assert entry.outcome == "completed"
     if reported is not None:
-        prompt, completion = reported["prompt_tokens"], reported["completion_tokens"]
+        prompt, completion = reported.get("prompt_tokens", 0), reported.get("completion_tokens", 0)
         assert (usage.prompt_tokens, usage.completion_tokens) == (prompt, completion)
         # Gemini's compatible endpoint leaves thinking out of completion_tokens, but not out of the total, nor of the bill.
         assert (entry.input, entry.output) == (prompt, max(completion, reported.get("total_tokens", 0) - prompt))
