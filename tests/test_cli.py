@@ -30,6 +30,15 @@ async def test_keys_without_a_running_gateway(tmp_path: Path) -> None:
     assert (code, "naru keys list" in err) == (5, True)
 
 
+async def test_json_stays_json_beside_a_warning(tmp_path: Path) -> None:
+    """A setting without effect is warned about on stderr; stdout is what a script parses."""
+    file = tmp_path / "naru.toml"
+    file.write_text("[cache]\nenabled = true\n")
+    code, out, err = await command(tmp_path / "home", "keys", "list", "--json", "--config", str(file))
+    assert (code, json.loads(out)) == (0, {"data": []})
+    assert "cache.enabled" in err
+
+
 async def test_commands_reach_the_running_gateway(tmp_path: Path) -> None:
     """A key made by the command line works at once, and usage shows what was spent with it."""
     async with serving(tmp_path) as gateway:

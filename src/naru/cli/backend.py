@@ -30,6 +30,7 @@ from naru.errors import (
     Unauthorized,
     UpstreamUnreachable,
 )
+from naru.log import configure as configure_log
 
 TIMEOUT_S = 30.0
 
@@ -158,6 +159,8 @@ class _InProcess:
         self.where = f"{settings.home} (no gateway runs on it now)"
 
     def send(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        # Unconfigured, a warning of the App's would stand on stdout, in the middle of what `--json` prints.
+        configure_log(self.settings.log_level)
         # The server's half of Naru is heavy to import, and the other two backends do without it.
         answer_once = import_module("naru.cli.inprocess").answer_once
         return cast(tuple[int, bytes], asyncio.run(answer_once(self.settings, method, target, body)))
