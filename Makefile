@@ -35,7 +35,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 # Newer versions within pyproject.toml's bounds, with hashes and without the address of any index.
-LOCK = $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
+LOCK = $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
 	--no-emit-trusted-host --no-header --annotation-style=line
 lock: $(VENV)/.dev
 	$(LOCK) --extra build -o requirements.lock pyproject.toml
