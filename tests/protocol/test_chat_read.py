@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from naru.errors import BadRequest
-from naru.protocol.openai_chat.read import INLINE_FILE_BYTES, MAX_DEPTH, read
+from naru.protocol.body import INLINE_FILE_BYTES, MAX_DEPTH
+from naru.protocol.openai_chat.read import read
 from tests.protocol.samples import body, compact
 
 M = b'"messages":[{"role":"user","content":"x"}]'

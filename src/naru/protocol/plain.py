@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from naru.errors import BadRequest, UpstreamBroken, UpstreamError
+from naru.errors import BadRequest, UpstreamError
 from naru.protocol.dialect import Envelope, Quirks
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.errors import error_inside
-from naru.protocol.openai_chat.read import DENIED, _fields_of
 from naru.protocol.openai_chat.usage import MAX_TOKENS
-from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_fields, is_null, is_object, text_of
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import BAD_JSON, Fields, decode_fields, is_null, is_object, text_of, unreadable
 
-MODEL_RULE = (
-    "`model` must be a non-empty string of at most 512 characters: the name of one of the models at /v1/models."
-)
 #: The estimate goes by bytes, four to a token (tokens.py); a caller's token ids count as so many bytes each.
 TOKEN_BYTES = 4
 
@@ -38,32 +34,6 @@ class PlainResponse(Struct, frozen=True, kw_only=True):
 
 
 # --- Requests -----------------------------------------------------------------------------------------------------
-
-
-def read_fields(body: bytes) -> Fields:
-    """The body's fields, each given once, none of them one that chooses the address. Raises BadRequest."""
-    fields = _fields_of(body)
-    if not DENIED.isdisjoint(fields):
-        name = min(DENIED & fields.keys())
-        raise BadRequest(
-            f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
-            "Remove the field.",
-            code="unsupported_parameter",
-            param=name,
-        )
-    return fields
-
-
-def refused(error: Exception, rules: Mapping[str, str]) -> BadRequest:
-    """A field of the wrong type or size: msgspec names it as `$.field`, or as the required field that is missing."""
-    text = str(error)
-    found = re.search(r"`\$\.([a-z_]+)|required field `([a-z_]+)`", text)
-    return invalid((found.group(1) or found.group(2)) if found else "", rules, text)
-
-
-def invalid(name: str, rules: Mapping[str, str], text: str = "") -> BadRequest:
-    rule = rules.get(name) or f"The request is not as the API describes it: {text}."
-    return BadRequest(rule, code="invalid_value", param=name or None)
 
 
 def cannot(param: str, message: str) -> BadRequest:
@@ -138,11 +108,6 @@ def no_answer(fields: Fields, body: bytes, quirks: Quirks, what: str) -> Upstrea
     if "detail" in fields or ("message" in fields and ("code" in fields or "type" in fields)):
         return error_inside(body, quirks)
     return unreadable(what)
-
-
-def unreadable(what: str) -> UpstreamBroken:
-    """By what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")
 
 
 class _WireUsage(Struct, gc=False):

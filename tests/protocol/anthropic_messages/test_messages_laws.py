@@ -15,10 +15,11 @@ from naru.errors import BadRequest, UpstreamError
 from naru.protocol.accumulate import accumulate, response_events
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.anthropic_messages.decoder import MessagesStreamDecoder
-from naru.protocol.anthropic_messages.names import original_name, seal, tool_id, tool_name, unseal
+from naru.protocol.anthropic_messages.names import original_name, tool_id, tool_name
 from naru.protocol.anthropic_messages.relay import MessagesStreamRelay
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import Event, Request, Response
+from naru.protocol.seal import seal, unseal
 from tests.protocol.anthropic_messages.samples import (
     PATH,
     PLAIN,

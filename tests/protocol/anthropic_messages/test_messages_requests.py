@@ -9,7 +9,6 @@ import pytest
 
 from naru.errors import BadRequest
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
-from naru.protocol.anthropic_messages.names import seal
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import (
     File,
@@ -20,6 +19,7 @@ from naru.protocol.messages import (
     ToolResult,
 )
 from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.protocol.seal import seal
 from tests.protocol.anthropic_messages.samples import PATH, PLAIN, body, envelope
 from tests.protocol.samples import Json
 

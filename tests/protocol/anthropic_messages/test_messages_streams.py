@@ -12,7 +12,6 @@ from naru.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from naru.protocol.accumulate import accumulate
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.anthropic_messages.decoder import MessagesStreamDecoder
-from naru.protocol.anthropic_messages.names import unseal
 from naru.protocol.messages import (
     Choice,
     Event,
@@ -35,6 +34,7 @@ from naru.protocol.messages import (
     WholePart,
 )
 from naru.protocol.openai_chat.decoder import ChatStreamDecoder
+from naru.protocol.seal import unseal
 from tests.protocol.anthropic_messages.samples import (
     PLAIN,
     STOP,

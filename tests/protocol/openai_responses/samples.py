@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from naru.protocol.anthropic_messages.names import seal
 from naru.protocol.dialect import Envelope, Quirks
 from naru.protocol.messages import (
     Audio,
@@ -34,6 +33,7 @@ from naru.protocol.messages import (
     Usage,
 )
 from naru.protocol.openai_responses import OPENAI_RESPONSES
+from naru.protocol.seal import seal
 from tests.protocol.samples import (
     compact,
     counts,

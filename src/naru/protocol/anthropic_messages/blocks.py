@@ -14,21 +14,10 @@ from typing import Any
 from msgspec import Raw
 
 from naru.errors import BadRequest
-from naru.protocol.anthropic_messages.names import unseal
-from naru.protocol.anthropic_messages.wire import (
-    NAME,
-    Fields,
-    arguments_of,
-    decode_fields,
-    decode_list,
-    is_list,
-    is_null,
-    is_object,
-    raw_of,
-    rest_of,
-    text_of,
-)
+from naru.protocol.anthropic_messages.wire import NAME, arguments_of
 from naru.protocol.messages import File, Image, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
+from naru.protocol.seal import unseal
+from naru.protocol.wire import Fields, decode_fields, decode_list, is_list, is_null, is_object, raw_of, rest_of, text_of
 
 #: The block's own fields, by its type.
 TEXT_KEYS = frozenset({"type", "text"})

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from naru.errors import BadRequest
-from naru.protocol.anthropic_messages.wire import BAD_JSON, decode_any, encode
 from naru.protocol.dialect import Envelope
 from naru.protocol.tokens import estimate_tokens
+from naru.protocol.wire import BAD_JSON, decode_any, encode
 
 #: providers.md B1.3: what an image costs at Anthropic's usual size; a document is taken as two pages of text.
 IMAGE_TOKENS = 1_600

@@ -13,24 +13,7 @@ from naru.protocol.anthropic_messages.errors import error_inside
 from naru.protocol.anthropic_messages.names import original_name
 from naru.protocol.anthropic_messages.response import RESPONSE_KEYS, finish_of
 from naru.protocol.anthropic_messages.usage import UsageCounter, read_usage, usage_extra
-from naru.protocol.anthropic_messages.wire import (
-    ANSWER_TOOL,
-    BAD_JSON,
-    NAME,
-    Fields,
-    StreamEvent,
-    arguments_of,
-    decode_event,
-    decode_fields,
-    decode_list,
-    is_input,
-    is_list,
-    is_object,
-    raw_of,
-    rest_of,
-    text_of,
-    unreadable,
-)
+from naru.protocol.anthropic_messages.wire import ANSWER_TOOL, NAME, StreamEvent, arguments_of, decode_event, is_input
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import (
     Event,
@@ -48,6 +31,18 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat.relay import cut_off
 from naru.protocol.sse import Frame, SseSplitter
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import (
+    BAD_JSON,
+    Fields,
+    decode_fields,
+    decode_list,
+    is_list,
+    is_object,
+    raw_of,
+    rest_of,
+    text_of,
+    unreadable,
+)
 
 _DELTA_KEYS = frozenset({"type", "text", "stop_reason", "stop_sequence"})
 

@@ -14,7 +14,7 @@ from typing import Any
 from naru.protocol.anthropic_messages.messages_out import thinking_block
 from naru.protocol.anthropic_messages.response import message_head, sealed, stop_fields, wants_thinking
 from naru.protocol.anthropic_messages.usage import USAGE_PREFIX, priced_fields, usage_fields
-from naru.protocol.anthropic_messages.wire import NAME, decode_list, encode, is_input, is_list
+from naru.protocol.anthropic_messages.wire import NAME, is_input
 from naru.protocol.dialect import Envelope, Pricer
 from naru.protocol.messages import (
     Event,
@@ -35,6 +35,7 @@ from naru.protocol.messages import (
 )
 from naru.protocol.sse import write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import decode_list, encode, is_list
 
 _Key = tuple[str, int]
 _TEXT: _Key = ("text", 0)

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from naru.errors import NaruError, UpstreamError, UpstreamRefused
-from naru.protocol.anthropic_messages.wire import BAD_JSON, decode_any, encode
 from naru.protocol.dialect import Quirks
 from naru.protocol.openai_chat.errors import decode_error as decode_any_error
 from naru.protocol.openai_chat.errors import error_inside as any_error_inside
 from naru.protocol.sse import write_event
+from naru.protocol.wire import BAD_JSON, decode_any, encode
 
 _STATUS_OF = {
     "invalid_request_error": 400,

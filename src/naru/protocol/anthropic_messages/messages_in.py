@@ -9,7 +9,8 @@ from msgspec import Raw
 
 from naru.errors import BadRequest
 from naru.protocol.anthropic_messages.blocks import BlockError, read_block
-from naru.protocol.anthropic_messages.wire import (
+from naru.protocol.messages import Message, Part, Role, Text
+from naru.protocol.wire import (
     BAD_JSON,
     Fields,
     decode_fields,
@@ -20,7 +21,6 @@ from naru.protocol.anthropic_messages.wire import (
     rest_of,
     text_of,
 )
-from naru.protocol.messages import Message, Part, Role, Text
 
 _MESSAGE_KEYS = frozenset({"role", "content"})
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}

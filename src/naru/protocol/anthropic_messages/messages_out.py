@@ -12,7 +12,7 @@ from typing import Any
 
 from naru.protocol.anthropic_messages.blocks import SIGNED_BY, file_block, image_block, unsupported
 from naru.protocol.anthropic_messages.names import MAX_NAME_CHARS, tool_id, tool_name
-from naru.protocol.anthropic_messages.wire import NAME, input_of, text_of
+from naru.protocol.anthropic_messages.wire import NAME, input_of
 from naru.protocol.messages import (
     Audio,
     Extra,
@@ -27,6 +27,7 @@ from naru.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from naru.protocol.wire import text_of
 
 Out = dict[str, Any]
 

@@ -21,11 +21,16 @@ from naru.protocol.anthropic_messages.usage import (
     usage_fields,
     usage_of,
 )
-from naru.protocol.anthropic_messages.wire import (
+from naru.protocol.anthropic_messages.wire import StreamEvent, decode_event
+from naru.protocol.dialect import Envelope, Pricer, Quirks, WholeAnswer
+from naru.protocol.messages import Usage
+from naru.protocol.openai_chat.relay import cut_off
+from naru.protocol.openai_chat.usage import naru_fields
+from naru.protocol.sse import Frame, SseSplitter, write_event
+from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import (
     BAD_JSON,
     Fields,
-    StreamEvent,
-    decode_event,
     decode_fields,
     decode_list,
     encode,
@@ -36,12 +41,6 @@ from naru.protocol.anthropic_messages.wire import (
     text_of,
     unreadable,
 )
-from naru.protocol.dialect import Envelope, Pricer, Quirks, WholeAnswer
-from naru.protocol.messages import Usage
-from naru.protocol.openai_chat.relay import cut_off
-from naru.protocol.openai_chat.usage import naru_fields
-from naru.protocol.sse import Frame, SseSplitter, write_event
-from naru.protocol.tokens import estimate_tokens_bytes
 
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 #: Strings of a content block that the model wrote; a tool's `input` is counted as its JSON.

@@ -15,9 +15,11 @@ from msgspec import Raw
 from naru.errors import BadRequest
 from naru.protocol.anthropic_messages.messages_in import read_messages, wrong
 from naru.protocol.anthropic_messages.thinking import read_policy
-from naru.protocol.anthropic_messages.wire import (
+from naru.protocol.anthropic_messages.wire import NAME
+from naru.protocol.dialect import Envelope
+from naru.protocol.messages import Message, OpaqueTool, Request, ResponseFormat, Sampling, Tool, ToolChoice
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     NULL,
     Fields,
     decode_fields,
@@ -29,8 +31,6 @@ from naru.protocol.anthropic_messages.wire import (
     rest_of,
     text_of,
 )
-from naru.protocol.dialect import Envelope
-from naru.protocol.messages import Message, OpaqueTool, Request, ResponseFormat, Sampling, Tool, ToolChoice
 
 T = TypeVar("T")
 

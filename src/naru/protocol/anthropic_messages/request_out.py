@@ -13,10 +13,11 @@ from naru.protocol.anthropic_messages.forward import drop_and_rename
 from naru.protocol.anthropic_messages.messages_out import MessageWriter
 from naru.protocol.anthropic_messages.names import MAX_NAME_CHARS, tool_name
 from naru.protocol.anthropic_messages.thinking import write_policy
-from naru.protocol.anthropic_messages.wire import ANSWER_TOOL, BAD_JSON, NAME, decode_fields, encode, is_object
+from naru.protocol.anthropic_messages.wire import ANSWER_TOOL, NAME
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.messages import OpaqueTool, Request, Tool, ToolChoice
 from naru.protocol.openai_chat.forward import refuses_n
+from naru.protocol.wire import BAD_JSON, decode_fields, encode, is_object
 
 #: Anthropic requires max_tokens, which another dialect's caller need not give: enough for a long page, and taken by every
 #: model and compatible server (providers.md A4.3).

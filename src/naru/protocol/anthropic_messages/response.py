@@ -16,26 +16,9 @@ from naru.protocol.accumulate import merged
 from naru.protocol.anthropic_messages.blocks import BlockError, read_block
 from naru.protocol.anthropic_messages.errors import error_inside
 from naru.protocol.anthropic_messages.messages_out import thinking_block
-from naru.protocol.anthropic_messages.names import original_name, seal
+from naru.protocol.anthropic_messages.names import original_name
 from naru.protocol.anthropic_messages.usage import USAGE_PREFIX, read_usage, usage_extra, usage_fields, usage_of
-from naru.protocol.anthropic_messages.wire import (
-    ANSWER_TOOL,
-    BAD_JSON,
-    FINISH_OF,
-    NAME,
-    Fields,
-    decode_fields,
-    decode_list,
-    encode,
-    input_of,
-    is_list,
-    is_null,
-    raw_of,
-    rest_of,
-    stop_reason_of,
-    text_of,
-    unreadable,
-)
+from naru.protocol.anthropic_messages.wire import ANSWER_TOOL, FINISH_OF, NAME, input_of, stop_reason_of
 from naru.protocol.dialect import Envelope, Quirks
 from naru.protocol.messages import (
     Choice,
@@ -50,7 +33,21 @@ from naru.protocol.messages import (
     ToolCall,
     Usage,
 )
+from naru.protocol.seal import seal
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import (
+    BAD_JSON,
+    Fields,
+    decode_fields,
+    decode_list,
+    encode,
+    is_list,
+    is_null,
+    raw_of,
+    rest_of,
+    text_of,
+    unreadable,
+)
 
 RESPONSE_KEYS = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
 STOP_REASON = "stop_reason"

@@ -15,17 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from naru.protocol.anthropic_messages.wire import (
-    Fields,
-    decode_any,
-    decode_fields,
-    is_object,
-    raw_of,
-    text_of,
-)
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import ReasoningPolicy
 from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
+from naru.protocol.wire import Fields, decode_any, decode_fields, is_object, raw_of, text_of
 
 #: providers.md A4.3: suggested budgets, and the least that Anthropic takes.
 _BUDGET_OF = {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from naru.protocol.anthropic_messages.wire import BAD_JSON, is_object
 from naru.protocol.messages import Extra, Usage
 from naru.protocol.openai_chat.usage import MAX_TOKENS, naru_fields
+from naru.protocol.wire import BAD_JSON, is_object
 
 _KNOWN = frozenset(
     {

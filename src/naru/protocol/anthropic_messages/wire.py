@@ -8,44 +8,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from naru.protocol.messages import Extra, FinishReason
-from naru.protocol.openai_chat.wire import (
-    BAD_JSON,
-    NULL,
-    TRUE,
-    Fields,
-    decode_any,
-    decode_fields,
-    decode_list,
-    decode_str,
-    encode,
-    first_byte,
-    is_list,
-    is_null,
-    is_object,
-    raw_of,
-    text_of,
-)
-from naru.protocol.openai_chat.wire import not_chat as unreadable
-
-__all__ = [
-    "BAD_JSON",
-    "NULL",
-    "TRUE",
-    "Fields",
-    "decode_any",
-    "decode_fields",
-    "decode_list",
-    "decode_str",
-    "encode",
-    "first_byte",
-    "is_list",
-    "is_null",
-    "is_object",
-    "raw_of",
-    "text_of",
-    "unreadable",
-]
+from naru.protocol.messages import FinishReason
+from naru.protocol.wire import BAD_JSON, decode_fields, is_null, is_object, raw_of, text_of
 
 NAME = "anthropic_messages"
 
@@ -97,11 +61,6 @@ class StreamEvent(Struct, gc=False):
 
 
 decode_event = msgspec.json.Decoder(StreamEvent).decode
-
-
-def rest_of(fields: Fields, known: frozenset[str]) -> Extra:
-    """What nobody has a type for; null is as good as absent."""
-    return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}
 
 
 def stop_reason_of(reason: str, stop_sequence: str | None) -> str:

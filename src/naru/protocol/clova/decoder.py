@@ -11,7 +11,6 @@ from msgspec import Struct
 from naru.errors import UpstreamBroken, UpstreamError
 from naru.protocol.clova.errors import error_inside, is_failure
 from naru.protocol.clova.wire import (
-    BAD_JSON,
     NAME,
     WireCall,
     WireMessage,
@@ -23,7 +22,6 @@ from naru.protocol.clova.wire import (
     finish_of,
     is_given,
     mint_id,
-    not_clova,
     result_extra,
     usage_of,
 )
@@ -40,6 +38,7 @@ from naru.protocol.messages import (
     UsageReport,
 )
 from naru.protocol.sse import Frame, SseSplitter
+from naru.protocol.wire import BAD_JSON, unreadable
 
 
 class _Call(Struct):
@@ -127,7 +126,7 @@ class ClovaStreamDecoder:
                 elif result.message is not None:
                     self._token(result.message, events)
             except BAD_JSON:
-                raise not_clova("a stream event is not as the API describes it") from None
+                raise unreadable("a stream event is not as the API describes it") from None
 
     def _begin(self, frame: Frame, data: bytes, result: WireResult, events: list[Event]) -> None:
         if self._is_started:
@@ -199,5 +198,5 @@ class ClovaStreamDecoder:
 
 def _reported(result: WireResult) -> UpstreamError:
     if result.status is None:
-        return not_clova("the stream reports an error and does not say which")
+        return unreadable("the stream reports an error and does not say which")
     return error_inside(result.status)

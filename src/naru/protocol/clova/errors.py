@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from naru.errors import UpstreamAuth, UpstreamBroken, UpstreamError, UpstreamRefused
-from naru.protocol.clova.wire import BAD_JSON, WireStatus, decode_any
+from naru.protocol.clova.wire import WireStatus
 from naru.protocol.dialect import Quirks
 from naru.protocol.retry_after import retry_after_in_text
+from naru.protocol.wire import BAD_JSON, decode_any
 
 #: A provider may echo the whole prompt in its message.
 MAX_MESSAGE_CHARS = 2_000

@@ -8,7 +8,6 @@ from typing import Any
 from msgspec import Raw
 
 from naru.errors import BadRequest
-from naru.protocol.clova.wire import BAD_JSON, decode_any
 from naru.protocol.messages import (
     Audio,
     File,
@@ -22,6 +21,7 @@ from naru.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from naru.protocol.wire import BAD_JSON, decode_any
 
 Out = dict[str, Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 from naru.errors import BadRequest
 from naru.protocol.clova.messages_out import MessageWriter
 from naru.protocol.clova.schema import PARAM, known_schema
-from naru.protocol.clova.wire import encode
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.messages import OpaqueTool, ReasoningPolicy, Request, ResponseFormat, Sampling, Tool
+from naru.protocol.wire import encode
 
 Out = dict[str, Any]
 

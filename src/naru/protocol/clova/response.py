@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from naru.protocol.clova.errors import error_inside, is_failure
 from naru.protocol.clova.wire import (
-    BAD_JSON,
     NAME,
     WireMessage,
     arguments_of,
@@ -12,12 +11,12 @@ from naru.protocol.clova.wire import (
     decode_answer,
     finish_of,
     mint_id,
-    not_clova,
     result_extra,
     usage_of,
 )
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import Choice, Part, Reasoning, Response, Text, ToolCall
+from naru.protocol.wire import BAD_JSON, unreadable
 
 
 def decode_response(body: bytes, quirks: Quirks) -> Response:
@@ -26,17 +25,17 @@ def decode_response(body: bytes, quirks: Quirks) -> Response:
         body.decode()  # msgspec does not look into the strings that it skips
         answer = decode_answer(body)
     except BAD_JSON:
-        raise not_clova("it is not as the API describes it") from None
+        raise unreadable("it is not as the API describes it") from None
     if answer.status is not None and is_failure(answer.status):
         raise error_inside(answer.status)
     result = answer.result
     if result is None or result.message is None:
-        raise not_clova("it has no message")
+        raise unreadable("it has no message")
     answer_id = mint_id("chatcmpl-", body)
     try:
         parts = _parts(result.message, answer_id)
     except BAD_JSON:
-        raise not_clova("the arguments of a call are not JSON") from None
+        raise unreadable("the arguments of a call are not JSON") from None
     return Response(
         id=answer_id,
         model="",

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Raw
 
 from naru.errors import BadRequest
-from naru.protocol.clova.wire import BAD_JSON, decode_any
+from naru.protocol.wire import BAD_JSON, decode_any
 
 PARAM = "response_format"
 

@@ -13,11 +13,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from naru.errors import UpstreamBroken
 from naru.protocol.messages import FinishReason, Usage
+from naru.protocol.wire import decode_str
 
 NAME = "clova"
-
-#: Everything a decoder of foreign bytes can raise: bad syntax or types, bad UTF-8 in a string, nesting without end.
-BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000
@@ -81,11 +79,8 @@ class WireAnswer(Struct, gc=False):
     result: WireResult | None = None
 
 
-encode = msgspec.json.Encoder().encode
 decode_answer = msgspec.json.Decoder(WireAnswer).decode
 decode_result = msgspec.json.Decoder(WireResult).decode
-decode_str = msgspec.json.Decoder(str).decode
-decode_any = msgspec.json.Decoder().decode
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -153,11 +148,6 @@ def result_extra(result: WireResult) -> dict[str, Any]:
     """The filters' verdict and the seed, for whoever asks."""
     pairs = (("seed", result.seed), ("aiFilter", result.aiFilter))
     return {name: raw for name, raw in pairs if is_given(raw)}
-
-
-def not_clova(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")
 
 
 def cut_off() -> UpstreamBroken:

@@ -14,8 +14,8 @@ from naru.protocol.clova.wire import WireStatus
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.embeddings.middle import EmbeddingRequest, EmbeddingResponse, text_of_input
 from naru.protocol.messages import Usage
-from naru.protocol.openai_chat.wire import BAD_JSON, encode, is_object
-from naru.protocol.plain import answer_fields, cannot, unreadable
+from naru.protocol.plain import answer_fields, cannot
+from naru.protocol.wire import BAD_JSON, encode, is_object, unreadable
 
 NAME = "embeddings_clova"
 DIMENSIONS = 1024

@@ -11,8 +11,8 @@ from naru.errors import UpstreamError
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.embeddings.middle import EmbeddingRequest, EmbeddingResponse, text_of_input
 from naru.protocol.gemini.errors import decode_error, error_inside
-from naru.protocol.openai_chat.wire import BAD_JSON, encode
-from naru.protocol.plain import answer_fields, check_count, unreadable, usage_of
+from naru.protocol.plain import answer_fields, check_count, usage_of
+from naru.protocol.wire import BAD_JSON, encode, unreadable
 
 NAME = "embeddings_gemini"
 

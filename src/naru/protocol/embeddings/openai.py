@@ -16,8 +16,8 @@ from naru.protocol.embeddings.middle import EmbeddingRequest, EmbeddingResponse
 from naru.protocol.embeddings.read import NAME, inputs_of, wants_base64
 from naru.protocol.embeddings.vectors import floats_of, is_base64, to_base64
 from naru.protocol.openai_chat.forward import drop_and_rename
-from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_objects, encode, is_list, is_null, raw_of, text_of
-from naru.protocol.plain import answer_fields, check_count, no_answer, unreadable, usage_fields, usage_of
+from naru.protocol.plain import answer_fields, check_count, no_answer, usage_fields, usage_of
+from naru.protocol.wire import BAD_JSON, Fields, decode_objects, encode, is_list, is_null, raw_of, text_of, unreadable
 
 
 class _Item(Struct, gc=False):

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from naru.protocol.body import MODEL_RULE, invalid, read_fields, refused
 from naru.protocol.dialect import Envelope
 from naru.protocol.embeddings.middle import EmbeddingRequest
-from naru.protocol.openai_chat.wire import BAD_JSON, is_null, text_of
-from naru.protocol.plain import MODEL_RULE, Input, input_bytes, invalid, read_fields, read_inputs, refused
+from naru.protocol.plain import Input, input_bytes, read_inputs
+from naru.protocol.wire import BAD_JSON, is_null, text_of
 
 NAME = "embeddings"
 MAX_DIMENSIONS = 65_536

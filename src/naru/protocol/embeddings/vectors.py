@@ -10,8 +10,7 @@ from math import isfinite
 
 import msgspec
 
-from naru.protocol.openai_chat.wire import BAD_JSON, first_byte
-from naru.protocol.plain import unreadable
+from naru.protocol.wire import BAD_JSON, first_byte, unreadable
 
 _decode_floats = msgspec.json.Decoder(tuple[float, ...]).decode
 _decode_text = msgspec.json.Decoder(str).decode

@@ -16,24 +16,7 @@ from naru.protocol.gemini.errors import error_inside
 from naru.protocol.gemini.logprobs import shared_form
 from naru.protocol.gemini.parts import arguments_of, kind_of, media_of, split_call
 from naru.protocol.gemini.usage import WireUsage, usage_from, usage_of
-from naru.protocol.gemini.wire import (
-    BAD_JSON,
-    NAME,
-    TRUE,
-    Fields,
-    decode_fields,
-    decode_list,
-    is_list,
-    is_null,
-    is_object,
-    mint_call_id,
-    not_gemini,
-    raw_of,
-    rest_of,
-    rfc3339,
-    text_of,
-    unix_of,
-)
+from naru.protocol.gemini.wire import NAME, mint_call_id, rfc3339, unix_of
 from naru.protocol.messages import (
     Event,
     ExtraDelta,
@@ -49,6 +32,20 @@ from naru.protocol.messages import (
     Usage,
     UsageReport,
     WholePart,
+)
+from naru.protocol.wire import (
+    BAD_JSON,
+    TRUE,
+    Fields,
+    decode_fields,
+    decode_list,
+    is_list,
+    is_null,
+    is_object,
+    raw_of,
+    rest_of,
+    text_of,
+    unreadable,
 )
 
 #: providers.md A0.2. STOP is tool_calls where a call was made: Gemini has no reason of its own for that.
@@ -173,7 +170,7 @@ class AnswerReader:
                 return events
             fields = decode_fields(data)
         except BAD_JSON:
-            raise not_gemini("it is not a JSON object") from None
+            raise unreadable("it is not a JSON object") from None
         if "error" in fields and not is_null(fields["error"]):
             raise error_inside(data, self._quirks)
         events = []
@@ -184,7 +181,7 @@ class AnswerReader:
             if "promptFeedback" in fields and not self._choices:
                 self._blocked(fields["promptFeedback"], events)
         except BAD_JSON:
-            raise not_gemini("its fields have types that the API does not know") from None
+            raise unreadable("its fields have types that the API does not know") from None
         return events
 
     def _read_plain(self, data: bytes | Raw) -> list[Event] | None:
@@ -264,10 +261,10 @@ class AnswerReader:
         if is_null(raw):
             return
         if not is_list(raw):
-            raise not_gemini("its candidates are no list")
+            raise unreadable("its candidates are no list")
         for place, item in enumerate(decode_list(raw)):
             if not is_object(item):
-                raise not_gemini("a candidate that is not an object")
+                raise unreadable("a candidate that is not an object")
             candidate = decode_fields(item)
             digits = bytes(candidate.get("index", b""))
             index = int(digits) if digits.isdigit() and len(digits) < 6 else place
@@ -285,7 +282,7 @@ class AnswerReader:
         if is_list(parts):
             for item in decode_list(parts):
                 if not is_object(item):
-                    raise not_gemini("a part that is not an object")
+                    raise unreadable("a part that is not an object")
                 self._part(item, index, state, events)
 
     def _part(self, raw: Raw, index: int, state: _ChoiceState, events: list[Event]) -> None:
@@ -293,7 +290,7 @@ class AnswerReader:
         if "text" in fields:
             text = text_of(fields.pop("text"))
             if text is None:
-                raise not_gemini("a text that is no string")
+                raise unreadable("a text that is no string")
             is_thought = bool(fields) and fields.pop("thought", None) == TRUE
             extra = rest_of(fields, ()) if fields else fields
             if extra and not is_thought and not text:
@@ -321,7 +318,7 @@ class AnswerReader:
     def _call(self, fields: Fields, index: int, state: _ChoiceState, events: list[Event]) -> None:
         raw = fields.pop("functionCall")
         if not is_object(raw):
-            raise not_gemini("a call that is not an object")
+            raise unreadable("a call that is not an object")
         given = decode_fields(raw)
         name = text_of(given.get("name")) or ""
         call_id = text_of(given.get("id")) or mint_call_id(self._id, index, state.calls, name)

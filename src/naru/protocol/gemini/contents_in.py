@@ -9,24 +9,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from naru.protocol.gemini.parts import KINDS, arguments_of, kind_of, media_of, split_call, unwrapped
-from naru.protocol.gemini.wire import (
-    BAD_JSON,
-    FUNCTION_NAMES,
-    NAME,
-    PART_NAMES,
-    TRUE,
-    Fields,
-    canonical,
-    compact,
-    decode_fields,
-    is_null,
-    is_object,
-    items_of,
-    nest,
-    rest_of,
-    text_of,
-    wrong,
-)
+from naru.protocol.gemini.wire import FUNCTION_NAMES, NAME, PART_NAMES, canonical, compact, items_of, nest, wrong
 from naru.protocol.messages import (
     Audio,
     File,
@@ -40,6 +23,7 @@ from naru.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from naru.protocol.wire import BAD_JSON, TRUE, Fields, decode_fields, is_null, is_object, rest_of, text_of
 
 _ROLES: dict[str, Role] = {"user": "user", "model": "assistant", "function": "tool", "tool": "tool"}
 _KINDS = frozenset(KINDS)

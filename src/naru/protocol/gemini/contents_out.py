@@ -22,16 +22,7 @@ from naru.protocol.gemini.parts import (
     unsupported,
     with_extra,
 )
-from naru.protocol.gemini.wire import (
-    BAD_JSON,
-    EMPTY_OBJECT,
-    NAME,
-    decode_any,
-    decode_fields,
-    is_object,
-    raw_of,
-    text_of,
-)
+from naru.protocol.gemini.wire import NAME
 from naru.protocol.messages import (
     Audio,
     Extra,
@@ -46,6 +37,7 @@ from naru.protocol.messages import (
     ToolCall,
     ToolResult,
 )
+from naru.protocol.wire import BAD_JSON, EMPTY_OBJECT, decode_any, decode_fields, is_object, raw_of, text_of
 
 #: Stands in for the signature of a call that Gemini 3 did not make itself, or whose signature was lost (A6.5).
 NO_SIGNATURE = "skip_thought_signature_validator"

@@ -13,7 +13,7 @@ from naru.protocol.gemini.candidates import malformed_fields, part_fields, reaso
 from naru.protocol.gemini.logprobs import google_form
 from naru.protocol.gemini.parts import Out, thought_fields
 from naru.protocol.gemini.usage import naru_fields, usage_fields
-from naru.protocol.gemini.wire import NAME, decode_str, encode, rfc3339
+from naru.protocol.gemini.wire import NAME, rfc3339
 from naru.protocol.messages import (
     Event,
     ExtraDelta,
@@ -34,6 +34,7 @@ from naru.protocol.messages import (
 )
 from naru.protocol.sse import write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import decode_str, encode
 
 
 class _ChoiceState:

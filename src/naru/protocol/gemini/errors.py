@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from naru.errors import NaruError, UpstreamAuth, UpstreamBroken, UpstreamError, UpstreamRefused
 from naru.protocol.dialect import Quirks
-from naru.protocol.gemini.wire import BAD_JSON, decode_any, encode
 from naru.protocol.retry_after import duration_s, retry_after_in_text
+from naru.protocol.wire import BAD_JSON, decode_any, encode
 
 #: A provider may echo the whole prompt in its message.
 MAX_MESSAGE_CHARS = 2_000

@@ -10,18 +10,8 @@ from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.gemini.parts import WRAPPED, unwrapped
 from naru.protocol.gemini.thinking import EXTENSIONS, map_extensions
-from naru.protocol.gemini.wire import (
-    BAD_JSON,
-    PART_NAMES,
-    canonical,
-    decode_any,
-    decode_fields,
-    encode,
-    is_list,
-    is_object,
-    items_of,
-    raw_of,
-)
+from naru.protocol.gemini.wire import PART_NAMES, canonical, items_of
+from naru.protocol.wire import BAD_JSON, decode_any, decode_fields, encode, is_list, is_object, raw_of
 
 
 def forward(envelope: Envelope, model: str, quirks: Quirks) -> Forwarded:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from naru.protocol.gemini.wire import BAD_JSON, raw_of
+from naru.protocol.wire import BAD_JSON, raw_of
 
 
 class _Candidate(Struct, gc=False):

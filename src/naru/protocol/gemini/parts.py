@@ -16,20 +16,9 @@ import msgspec
 from msgspec import Raw
 
 from naru.errors import BadRequest
-from naru.protocol.gemini.wire import (
-    BLOB_NAMES,
-    Fields,
-    canonical,
-    compact,
-    decode_any,
-    decode_fields,
-    encode,
-    is_object,
-    nest,
-    prefixed,
-    text_of,
-)
+from naru.protocol.gemini.wire import BLOB_NAMES, canonical, compact, nest, prefixed
 from naru.protocol.messages import Audio, Extra, File, Image, Reasoning, ToolCall
+from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, text_of
 
 Out = dict[str, Any]
 

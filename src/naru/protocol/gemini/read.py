@@ -7,45 +7,27 @@ the fields that are sent on, so that what was authorised is what is sent.
 from __future__ import annotations
 
 import re
-from json import JSONDecodeError, JSONDecoder
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from msgspec import Meta, Struct
 
 from naru.errors import BadRequest, NotFound
-from naru.protocol.dialect import Envelope
-from naru.protocol.gemini.wire import (
-    BAD_JSON,
-    CONFIG_NAMES,
-    TOP_NAMES,
-    Fields,
-    canonical,
-    decode_fields,
-    encode,
-    given_twice,
-    is_null,
-    is_object,
-    items_of,
-    raw_of,
-    text_of,
-    wrong,
+from naru.protocol.body import (
+    INLINE_FILE_BYTES,
+    INLINE_FROM_BYTES,
+    MAX_MODEL_CHARS,
+    MAX_N,
+    MAX_OUTPUT_TOKENS,
+    MAX_STOP_SEQUENCES,
+    read_fields,
+    size_of,
 )
+from naru.protocol.dialect import Envelope
+from naru.protocol.gemini.wire import CONFIG_NAMES, TOP_NAMES, canonical, items_of, wrong
+from naru.protocol.wire import BAD_JSON, Fields, decode_fields, is_null, is_object, raw_of, text_of
 
-#: reliability.md B7, B17: a decoder downstream may not bear more; nobody takes more stop sequences.
-MAX_DEPTH = 128
-MAX_STOP_SEQUENCES = 256
-MAX_OUTPUT_TOKENS = 10_000_000
-MAX_CANDIDATES = 128
-MAX_MODEL_CHARS = 512
-
-#: reliability.md B9: fields by which some servers let a caller redirect a request or swap the credential.
-DENIED = frozenset({"api_base", "base_url", "api_key", "user_config", "extra_headers", "headers"})
-
-#: Inline files: their base64 is not text to the model. Each counts as this many bytes instead (about 1,000 tokens).
-INLINE_FILE_BYTES = 4_096
-_INLINE_FROM_BYTES = 32_768
 _INLINE = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/_=\\-]{4097,})"')
 
 _PATH = re.compile(r"/models/(.+):(generateContent|streamGenerateContent)")
@@ -54,7 +36,7 @@ _READ_BY_MODEL = ("contents", "systemInstruction", "tools")
 
 class _Config(Struct, gc=False):
     maxOutputTokens: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
-    candidateCount: Annotated[int, Meta(ge=1, le=MAX_CANDIDATES)] | None = None
+    candidateCount: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
     stopSequences: Annotated[list[str], Meta(max_length=MAX_STOP_SEQUENCES)] | None = None
 
 
@@ -62,7 +44,7 @@ _decode_config = msgspec.json.Decoder(_Config).decode
 
 _RULES = {
     "maxOutputTokens": f"a whole number from 1 to {MAX_OUTPUT_TOKENS}",
-    "candidateCount": f"a whole number from 1 to {MAX_CANDIDATES}",
+    "candidateCount": f"a whole number from 1 to {MAX_N}",
     "stopSequences": f"a list of at most {MAX_STOP_SEQUENCES} strings",
 }
 
@@ -70,15 +52,7 @@ _RULES = {
 def read(body: bytes, path: str) -> Envelope:
     """Raises BadRequest, with `param` set to the field at fault, and NotFound for a path that names no model."""
     model, is_stream = _target(path)
-    fields = canonical(_fields_of(body), TOP_NAMES)
-    if not DENIED.isdisjoint(fields):
-        name = min(DENIED & fields.keys())
-        raise BadRequest(
-            f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
-            "Remove the field.",
-            code="unsupported_parameter",
-            param=name,
-        )
+    fields = canonical(read_fields(body), TOP_NAMES)
     _check_model(fields, model)
     if not items_of(fields.get("contents")):
         raise wrong("contents", 'a list with at least one content, such as {"role": "user", "parts": […]}')
@@ -132,84 +106,7 @@ def _config_of(fields: Fields) -> _Config:
 
 def _input_bytes(fields: Fields) -> int:
     """Bytes of what the model reads, with inline files at a flat rate: their base64 would look like a library of text."""
-    size = sum(len(fields[name]) for name in _READ_BY_MODEL if name in fields)
-    if size > _INLINE_FROM_BYTES:
+    size = size_of(fields, _READ_BY_MODEL)
+    if size > INLINE_FROM_BYTES:
         size -= sum(len(data) - INLINE_FILE_BYTES for data in _INLINE.findall(fields["contents"]))
     return size
-
-
-# --- The body -------------------------------------------------------------------------------------------------------
-
-
-def _fields_of(body: bytes) -> Fields:
-    try:
-        if not body.isascii():
-            body.decode()  # msgspec does not look into the strings that it skips
-        fields = decode_fields(body)
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-            _check_depth(body)
-        if encode(fields) != body and _spaced(fields) != body:
-            _check_repeats(body)
-        for name in fields:
-            name.encode()  # an unpaired surrogate is no character
-    except (*BAD_JSON, UnicodeEncodeError) as error:
-        raise _malformed(body, error) from None
-    return fields
-
-
-def _spaced(fields: Fields) -> bytes:
-    """The fields as Python's json.dumps writes them: the other common body, here put together to compare."""
-    return b"{%b}" % b", ".join([b"%b: %b" % (encode(name), raw) for name, raw in fields.items()])
-
-
-def _check_repeats(body: bytes) -> None:
-    """Looks at the keys of the top level one by one. The outermost object is the last that the decoder completes."""
-    pairs: list[list[tuple[str, Any]]] = []
-    hook = pairs.append
-    try:
-        JSONDecoder(object_pairs_hook=hook, parse_int=str, parse_float=str).decode(body.decode())
-    except JSONDecodeError:  # another opinion on blanks or control characters; the fields read are sent once anyway
-        return
-    seen: set[str] = set()
-    for name, _ in pairs[-1]:
-        if name in seen:
-            raise given_twice(name, name)
-        seen.add(name)
-
-
-def _check_depth(body: bytes) -> None:
-    """Measures nesting outside strings: quotes are resolved by C-speed replaces, then the innermost pairs are peeled off."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(body.split(b'"')[::2]).translate(_TO_SQUARE, _NOT_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        if not brackets:
-            return
-        brackets = brackets.replace(b"[]", b"")
-    if brackets:
-        raise _too_deep()
-
-
-_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _too_deep() -> BadRequest:
-    return BadRequest(
-        f"The JSON is nested deeper than {MAX_DEPTH} levels. Flatten it, or send the inner part as a string.",
-        code="nested_too_deep",
-    )
-
-
-def _malformed(body: bytes, error: Exception) -> BadRequest:
-    if not body.strip():
-        return BadRequest('The body is empty. Send JSON such as {"contents": […]}.', code="empty_body")
-    if isinstance(error, RecursionError):
-        return _too_deep()
-    if isinstance(error, msgspec.ValidationError):
-        return BadRequest("The body must be a JSON object at the top level: {…}.", code="invalid_json")
-    if isinstance(error, UnicodeDecodeError):
-        return BadRequest(f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_json")
-    return BadRequest(
-        f"The body is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}.", code="invalid_json"
-    )

@@ -11,10 +11,10 @@ from naru.protocol.dialect import Envelope, Pricer, Quirks
 from naru.protocol.gemini.answers import AnswerReader
 from naru.protocol.gemini.usage import naru_fields, usage_fields
 from naru.protocol.gemini.whole import cut_off
-from naru.protocol.gemini.wire import decode_fields, encode, is_object, raw_of
 from naru.protocol.messages import Usage
 from naru.protocol.sse import Frame, SseSplitter, write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import decode_fields, encode, is_object, raw_of
 
 
 class GeminiStreamRelay:

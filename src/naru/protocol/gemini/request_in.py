@@ -18,27 +18,29 @@ from naru.protocol.gemini.contents_in import read_contents
 from naru.protocol.gemini.schema import json_schema
 from naru.protocol.gemini.thinking import read_policy
 from naru.protocol.gemini.wire import (
-    BAD_JSON,
     CALLING_NAMES,
     DECLARATION_NAMES,
     NAME,
     TOOL_CONFIG_NAMES,
     TOOL_NAMES,
-    Fields,
     canonical,
+    items_of,
+    nest,
+    wrong,
+)
+from naru.protocol.messages import Extra, OpaqueTool, Request, ResponseFormat, Sampling, Tool, ToolChoice
+from naru.protocol.wire import (
+    BAD_JSON,
+    Fields,
     decode_fields,
     decode_list,
     encode,
     is_list,
     is_null,
     is_object,
-    items_of,
-    nest,
     rest_of,
     text_of,
-    wrong,
 )
-from naru.protocol.messages import Extra, OpaqueTool, Request, ResponseFormat, Sampling, Tool, ToolChoice
 
 T = TypeVar("T")
 

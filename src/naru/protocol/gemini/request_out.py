@@ -14,8 +14,9 @@ from naru.protocol.gemini.contents_out import ContentWriter
 from naru.protocol.gemini.forward import drop_and_rename, refuses_n
 from naru.protocol.gemini.request_in import CONFIG
 from naru.protocol.gemini.thinking import write_policy
-from naru.protocol.gemini.wire import NAME, decode_fields, encode, is_object, prefixed
+from naru.protocol.gemini.wire import NAME, prefixed
 from naru.protocol.messages import OpaqueTool, Request, ResponseFormat, Tool, ToolChoice
+from naru.protocol.wire import decode_fields, encode, is_object
 
 Out = dict[str, Any]
 

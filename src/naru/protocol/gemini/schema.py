@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from naru.protocol.gemini.wire import Aliases, aliases_of, decode_any, raw_of
+from naru.protocol.gemini.wire import Aliases, aliases_of
+from naru.protocol.wire import decode_any, raw_of
 
 _NAMES: Aliases = aliases_of(
     "anyOf", "additionalProperties", "maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties",

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Raw
 
 from naru.protocol.dialect import Quirks
-from naru.protocol.gemini.wire import BAD_JSON, THINKING_NAMES, Fields, canonical, decode_fields, is_object, wrong
+from naru.protocol.gemini.wire import THINKING_NAMES, canonical, wrong
 from naru.protocol.messages import ReasoningPolicy
+from naru.protocol.wire import BAD_JSON, Fields, decode_fields, is_object
 
 T = TypeVar("T")
 

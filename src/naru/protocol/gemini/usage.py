@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from naru.protocol.gemini.wire import BAD_JSON, decode_any, is_object
 from naru.protocol.messages import Usage
+from naru.protocol.wire import BAD_JSON, decode_any, is_object
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000

@@ -12,8 +12,9 @@ from naru.protocol.dialect import Quirks, WholeAnswer
 from naru.protocol.gemini.answers import AnswerReader
 from naru.protocol.gemini.candidates import finish_fields, malformed_fields, part_fields
 from naru.protocol.gemini.usage import usage_fields
-from naru.protocol.gemini.wire import BAD_JSON, NAME, decode_list, encode, not_gemini, rfc3339
+from naru.protocol.gemini.wire import NAME, rfc3339
 from naru.protocol.messages import Choice, Event, Response, ToolCall
+from naru.protocol.wire import BAD_JSON, decode_list, encode, unreadable
 
 Out = dict[str, Any]
 
@@ -37,10 +38,10 @@ def _read(body: bytes, quirks: Quirks) -> tuple[AnswerReader, list[Event]]:
             body.decode()
             pieces = decode_list(body)
         except BAD_JSON:
-            raise not_gemini("it is not JSON") from None
+            raise unreadable("it is not JSON") from None
     events = [event for piece in pieces for event in reader.read(piece)]
     if not reader.has_candidates and not reader.is_blocked:
-        raise not_gemini("it has no candidates")
+        raise unreadable("it has no candidates")
     return reader, events
 
 

@@ -10,59 +10,20 @@ that gives one field under both names: which of them would count is the upstream
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from naru.errors import BadRequest, UpstreamBroken
+from naru.errors import BadRequest
 from naru.protocol.messages import Extra
+from naru.protocol.wire import Fields, decode_list, is_list, is_null, is_object
 
 NAME = "gemini"
 
-Fields = dict[str, Raw]
 Aliases = dict[str, str]
-
-#: Everything a decoder of foreign bytes can raise: bad syntax or types, bad UTF-8 in a string, nesting without end.
-BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-TRUE = Raw(b"true")
-EMPTY_OBJECT = Raw(b"{}")
-
-encode = msgspec.json.Encoder().encode
-decode_fields = msgspec.json.Decoder(Fields).decode
-decode_list = msgspec.json.Decoder(list[Raw]).decode
-decode_str = msgspec.json.Decoder(str).decode
-decode_any = msgspec.json.Decoder().decode
-
-
-def raw_of(value: Any) -> Raw:
-    return Raw(encode(value))
-
-
-def is_null(raw: Raw | None) -> bool:
-    return raw is None or bytes(raw) == b"null"
-
-
-def first_byte(raw: Raw) -> int:
-    """The byte a value starts with tells its kind: `{`, `[`, `"`, digit or minus, t, f, n."""
-    return memoryview(raw)[0] if len(raw) else 0
-
-
-def text_of(raw: Raw | None) -> str | None:
-    """The string a raw value holds; None for null, absent and everything that is not a string."""
-    return decode_str(raw) if raw is not None and first_byte(raw) == 0x22 else None
-
-
-def is_object(raw: Raw | None) -> TypeGuard[Raw]:
-    return raw is not None and first_byte(raw) == 0x7B
-
-
-def is_list(raw: Raw | None) -> TypeGuard[Raw]:
-    return raw is not None and first_byte(raw) == 0x5B
 
 
 def items_of(raw: Raw | None) -> list[Raw]:
@@ -75,11 +36,6 @@ def items_of(raw: Raw | None) -> list[Raw]:
 def compact(raw: Raw | bytes) -> str:
     """JSON text without blanks, every digit kept. Google indents its answers."""
     return msgspec.json.format(bytes(raw), indent=-1).decode()
-
-
-def rest_of(fields: Fields, known: Iterable[str]) -> Extra:
-    """What nobody has a type for; null is as good as absent."""
-    return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}
 
 
 def prefixed(extra: Extra, prefix: str) -> dict[str, Any]:
@@ -147,11 +103,6 @@ def given_twice(names: str, param: str) -> BadRequest:
 
 def wrong(param: str, what: str) -> BadRequest:
     return BadRequest(f"`{param}` must be {what}.", code="invalid_value", param=param)
-
-
-def not_gemini(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")
 
 
 # --- Small values ---------------------------------------------------------------------------------------------------

@@ -9,16 +9,8 @@ from __future__ import annotations
 from msgspec import Raw
 
 from naru.protocol.openai_chat.repair import arguments_text, mint_call_id
-from naru.protocol.openai_chat.wire import (
-    CallFragment,
-    Fields,
-    decode_fields,
-    is_null,
-    is_object,
-    not_chat,
-    raw_of,
-    text_of,
-)
+from naru.protocol.openai_chat.wire import CallFragment
+from naru.protocol.wire import Fields, decode_fields, is_null, is_object, raw_of, text_of, unreadable
 
 _TYPES = {"function": Raw(b'"function"'), "custom": Raw(b'"custom"')}
 _TEXT_KEYS = {"function": "arguments", "custom": "input"}
@@ -70,7 +62,7 @@ class CallSlots:
     def repaired(self, raw: Raw, choice: int, answer_id: str) -> Fields:
         """The fragment as the client needs it: index always, id and type on a call's first fragment and only there."""
         if not is_object(raw):
-            raise not_chat("a tool call that is not an object")
+            raise unreadable("a tool call that is not an object")
         call = decode_fields(raw)
         kind = "custom" if is_object(call.get("custom")) and not is_object(call.get("function")) else "function"
         inner = decode_fields(part) if is_object(part := call.get(kind)) else {}

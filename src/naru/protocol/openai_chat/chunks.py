@@ -16,24 +16,20 @@ from naru.protocol.openai_chat.repair import index_of, object_fields, put_think,
 from naru.protocol.openai_chat.think import ThinkSplitter
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
 from naru.protocol.openai_chat.whole import check_bare_error, check_error
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, CallFragment, Chunk, ChunkChoice, decode_chunk
+from naru.protocol.wire import (
     BAD_JSON,
     NULL,
-    STANDARD_REASONS,
-    CallFragment,
-    Chunk,
-    ChunkChoice,
     Fields,
-    decode_chunk,
     decode_fields,
     decode_list,
     encode,
     is_list,
     is_null,
     is_object,
-    not_chat,
     raw_of,
     text_of,
+    unreadable,
 )
 
 _EMPTY_LIST = Raw(b"[]")
@@ -115,7 +111,7 @@ class ChunkReader:
         except msgspec.ValidationError:
             return self._read_repaired(data)
         except BAD_JSON:
-            raise not_chat("a stream event is not JSON") from None
+            raise unreadable("a stream event is not JSON") from None
         if chunk.error is not UNSET:
             check_error(chunk.error, self._quirks)
         if not self._is_clean(chunk):
@@ -215,7 +211,7 @@ class ChunkReader:
             data = self._repaired(fields)
             chunk = decode_chunk(data)
         except BAD_JSON:
-            raise not_chat("a stream event has fields of types that chat completions do not know") from None
+            raise unreadable("a stream event has fields of types that chat completions do not know") from None
         self._note(chunk)
         return data
 
@@ -232,7 +228,7 @@ class ChunkReader:
 
     def _repaired_choice(self, raw: Raw, place: int, answer_id: str) -> Fields:
         if not is_object(raw):
-            raise not_chat("a choice that is not an object")
+            raise unreadable("a choice that is not an object")
         choice = decode_fields(raw)
         index = index_of(choice, place)
         raw_delta = choice.get("delta")

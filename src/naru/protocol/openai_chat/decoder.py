@@ -36,19 +36,9 @@ from naru.protocol.openai_chat.response import (
     reasoning_blocks,
     rest_of,
 )
-from naru.protocol.openai_chat.wire import (
-    NAME,
-    CallFragment,
-    ChunkChoice,
-    Fields,
-    decode_fields,
-    decode_list,
-    first_byte,
-    is_list,
-    is_null,
-    text_of,
-)
+from naru.protocol.openai_chat.wire import NAME, CallFragment, ChunkChoice
 from naru.protocol.sse import Frame, SseSplitter
+from naru.protocol.wire import Fields, decode_fields, decode_list, first_byte, is_list, is_null, text_of
 
 #: Random padding against traffic analysis, different in every chunk and meaningless at the other end.
 _PADDING = frozenset({"obfuscation"})

@@ -36,9 +36,10 @@ from naru.protocol.openai_chat.response import (
     prefixed,
 )
 from naru.protocol.openai_chat.usage import naru_fields, usage_fields
-from naru.protocol.openai_chat.wire import NAME, encode, raw_of
+from naru.protocol.openai_chat.wire import NAME
 from naru.protocol.sse import DONE, write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import encode, raw_of
 
 
 class _Thought:

@@ -10,7 +10,7 @@ from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.openai_chat.history import rewrite_messages
 from naru.protocol.openai_chat.thinking import EXTENSIONS, map_thinking
-from naru.protocol.openai_chat.wire import TRUE, decode_fields, encode, is_object
+from naru.protocol.wire import TRUE, decode_fields, encode, is_object
 
 _WITH_USAGE = Raw(b'{"include_usage":true}')
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens")  # the first wins (providers.md A0.1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from naru.protocol.dialect import Quirks
-from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_objects, is_null, raw_of, text_of
+from naru.protocol.wire import BAD_JSON, Fields, decode_objects, is_null, raw_of, text_of
 
 #: Where callers keep the reasoning of an earlier answer: DeepSeek's name, vLLM's and OpenRouter's.
 _TEXTS = ("reasoning_content", "reasoning")

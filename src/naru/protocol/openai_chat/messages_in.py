@@ -26,9 +26,9 @@ from naru.protocol.messages import (
 )
 from naru.protocol.openai_chat.repair import arguments_text
 from naru.protocol.openai_chat.response import decode_call, reasoning_blocks
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.openai_chat.wire import NAME
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     Fields,
     decode_fields,
     decode_list,

@@ -5,34 +5,30 @@ The common body, compact JSON of a few hundred bytes, costs two decodes and a fe
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from naru.errors import BadRequest
+from naru.protocol.body import (
+    INLINE_FROM_BYTES,
+    MAX_N,
+    MAX_OUTPUT_TOKENS,
+    MAX_STOP_SEQUENCES,
+    MODEL_RULE,
+    inline_excess,
+    invalid,
+    read_fields,
+    refused,
+    size_of,
+)
 from naru.protocol.dialect import Envelope
-from naru.protocol.openai_chat.wire import BAD_JSON, Fields, decode_fields, decode_list, decode_str, is_list
-
-#: reliability.md B7. Tool schemas in the field stay under 30; a recursive decoder downstream may not bear more.
-MAX_DEPTH = 128
-#: An absurd number of brackets is refused before anyone measures how they nest. A day of tool calls has 40,000.
-MAX_BRACKETS = 1_000_000
-#: reliability.md B17. OpenAI takes 4 stop sequences, DeepSeek 16; nobody takes a million.
-MAX_STOP_SEQUENCES = 256
-MAX_OUTPUT_TOKENS = 10_000_000
-MAX_N = 128
-
-#: reliability.md B9: fields by which LiteLLM-like servers let a caller redirect a request or swap the credential.
-DENIED = frozenset({"api_base", "base_url", "api_key", "user_config", "extra_headers", "headers"})
+from naru.protocol.wire import BAD_JSON, Fields, decode_list, is_list
 
 #: What the model reads; `functions` is the legacy name of `tools`.
 _READ_BY_MODEL = ("messages", "tools", "functions", "response_format")
-
-#: Inline files: their base64 is not text to the model. Each counts as this many bytes instead (about 1,000 tokens).
-INLINE_FILE_BYTES = 4_096
-_INLINE_FROM_BYTES = 32_768
+#: What inline files begin with: data URIs, and the sound of `input_audio`.
+_STARTS = (b";base64,", b'"data":"', b'"data": "')
 
 _Tokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)] | None
 
@@ -55,7 +51,7 @@ class _Probe(Struct, gc=False):
 _decode_probe = msgspec.json.Decoder(_Probe).decode
 
 _RULES = {
-    "model": "`model` must be a non-empty string of at most 512 characters: the name of one of the models at /v1/models.",
+    "model": MODEL_RULE,
     "messages": "`messages` must be a list with at least one message.",
     "stream": "`stream` must be true or false.",
     "stream_options": "`stream_options` must be an object whose `include_usage` is true or false.",
@@ -68,23 +64,15 @@ _RULES = {
 
 def read(body: bytes) -> Envelope:
     """Raises BadRequest, with `param` set to the field at fault."""
-    fields = _fields_of(body)
-    if not DENIED.isdisjoint(fields):
-        name = min(DENIED & fields.keys())
-        raise BadRequest(
-            f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
-            "Remove the field.",
-            code="unsupported_parameter",
-            param=name,
-        )
+    fields = read_fields(body)
     try:
         probe = _decode_probe(body)
     except BAD_JSON as error:
-        raise _refused(error) from None
+        raise refused(error, _RULES) from None
     if not is_list(probe.messages) or (len(probe.messages) < 8 and not decode_list(probe.messages)):
-        raise _invalid("messages")
+        raise invalid("messages", _RULES)
     if probe.stop is not UNSET and is_list(probe.stop) and len(decode_list(probe.stop)) > MAX_STOP_SEQUENCES:
-        raise _invalid("stop")
+        raise invalid("stop", _RULES)
     options = probe.stream_options
     return Envelope(
         fields,
@@ -97,173 +85,10 @@ def read(body: bytes) -> Envelope:
     )
 
 
-def _fields_of(body: bytes) -> Fields:
-    try:
-        if not body.isascii():
-            body.decode()  # msgspec does not look into the strings that it skips
-        fields = decode_fields(body)
-    except BAD_JSON as error:
-        raise _malformed(body, error) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-        _check_depth(body)
-    # Compact JSON of these keys and values has exactly this length; a repeated key could only make it longer.
-    surplus = len(body) - (1 + 4 * len(fields) + len("".join(fields)) + sum(map(len, fields.values())))
-    if surplus and (surplus != 2 * len(fields) - 1 or body != _spaced(fields)):
-        _check_repeats(body, fields)
-    return fields
-
-
-def _spaced(fields: Fields) -> bytes:
-    """The fields as Python's json.dumps writes them: the other common body, here put together to compare."""
-    names = "\n".join(fields).encode().split(b"\n")
-    return b"{%b}" % b", ".join([b'"%b": %b' % pair for pair in zip(names, fields.values(), strict=False)])
-
-
 def _input_bytes(fields: Fields) -> int:
     """Bytes of what the model reads, with inline files at a flat rate: their base64 would look like a library of text."""
-    size = 0
-    for name in _READ_BY_MODEL:
-        if (raw := fields.get(name)) is not None:
-            size += len(raw)
-    if size > _INLINE_FROM_BYTES:
-        size -= _inline_excess(bytes(fields.get("messages", b"")))
+    size = size_of(fields, _READ_BY_MODEL)
+    if size > INLINE_FROM_BYTES:
+        messages = bytes(fields.get("messages", b""))
+        size -= inline_excess(messages, _STARTS if b'"input_audio"' in messages else _STARTS[:1])
     return size
-
-
-def _inline_excess(messages: bytes) -> int:
-    excess = 0
-    starts = [b";base64,"]
-    if b'"input_audio"' in messages:
-        starts += [b'"data":"', b'"data": "']
-    for start in starts:
-        position = 0
-        while (position := messages.find(start, position)) >= 0:
-            position += len(start)
-            end = messages.find(b'"', position)
-            excess += max(end - position - INLINE_FILE_BYTES, 0)
-    return excess
-
-
-# --- Repeated keys ------------------------------------------------------------------------------------------------
-
-_KEY = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
-_COMMA = re.compile(rb"[ \t\r\n]*,")
-_END = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
-
-
-def _check_repeats(body: bytes, fields: Fields) -> None:
-    """Walks the top level, key by key, over the values as decoded. Exact: a repeat shows as a key or value out of place.
-
-    The decoder keeps the first position and the last value of a key. So up to the first repeat every key is found where
-    it is expected, and its value too unless it is repeated later; values delimit themselves, so none is taken for another.
-    """
-    position = body.index(b"{") + 1
-    previous = ""
-    for count, (name, raw) in enumerate(fields.items()):
-        if count:
-            comma = _COMMA.match(body, position)
-            if comma is None:
-                raise _repeated(previous)
-            position = comma.end()
-        key = _KEY.match(body, position)
-        found = _key_of(key) if key is not None else name
-        if key is None or found != name:
-            raise _repeated(found)
-        value = bytes(raw)
-        if not body.startswith(value, key.end()):
-            raise _repeated(name)
-        position = key.end() + len(value)
-        previous = name
-    if _END.fullmatch(body, position) is None:
-        comma = _COMMA.match(body, position)
-        key = _KEY.match(body, comma.end()) if comma is not None else None
-        raise _repeated(_key_of(key) if key is not None else next(reversed(fields), ""))
-
-
-def _key_of(found: re.Match[bytes]) -> str:
-    return decode_str(b'"%b"' % found.group(1))
-
-
-def _repeated(name: str) -> BadRequest:
-    return BadRequest(
-        f"The field `{name}` is given more than once. Send each field once, so that what is checked is what is sent on.",
-        code="duplicate_parameter",
-        param=name,
-    )
-
-
-# --- Depth --------------------------------------------------------------------------------------------------------
-
-
-def _check_depth(body: bytes) -> None:
-    """Measures nesting outside strings: quotes are resolved by C-speed replaces, then the innermost pairs are peeled off."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    pieces = body.split(b'"')
-    brackets = b"".join(pieces[::2]).translate(_TO_SQUARE, _NOT_BRACKETS)
-    if len(brackets) > MAX_BRACKETS:
-        raise _too_deep()
-    depth = 0
-    while brackets:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep()
-        brackets = brackets.replace(b"[]", b"")
-
-
-_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _too_deep() -> BadRequest:
-    return BadRequest(
-        f"The JSON is nested deeper than {MAX_DEPTH} levels. Flatten it, or send the inner part as a string.",
-        code="nested_too_deep",
-    )
-
-
-# --- What to say --------------------------------------------------------------------------------------------------
-
-
-def _malformed(body: bytes, error: Exception) -> BadRequest:
-    """Why the body is not a JSON object in UTF-8, and what to do about it."""
-    if not body.strip():
-        return BadRequest('The body is empty. Send JSON such as {"model": "…", "messages": […]}.', code="empty_body")
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in body[:4]):
-        return _not_json("The body is UTF-16 or UTF-32. Send it in UTF-8.")
-    if body.startswith(b"\xef\xbb\xbf"):
-        return _not_json("The body starts with a byte order mark. Send it in UTF-8 without one.")
-    if isinstance(error, RecursionError):
-        return _too_deep()
-    if isinstance(error, msgspec.ValidationError):
-        return BadRequest("The body must be a JSON object at the top level: {…}.", code="invalid_json")
-    if isinstance(error, UnicodeDecodeError):
-        return _not_json(f"The body is not valid UTF-8 (byte {error.start}).")
-    if "truncated" in str(error):
-        if body.rstrip().endswith(b"}") and re.search(rb"\\u[dD][89a-fA-F]", body):
-            return _not_json("The body holds an unpaired surrogate (\\ud800 to \\udfff), which is no character.")
-        return _not_json(f"The body ends in the middle of the JSON (byte {len(body)}).")
-    if re.search(rb"\bNaN\b|\bInfinity\b", body):
-        return _not_json(f"{_sentence(error)} NaN and Infinity are not JSON; use null or a number.")
-    return _not_json(_sentence(error))
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).removeprefix("JSON is malformed: ")
-    return f"The body is not valid JSON: {text}."
-
-
-def _not_json(message: str) -> BadRequest:
-    return BadRequest(message, code="invalid_json")
-
-
-def _refused(error: Exception) -> BadRequest:
-    """A field of the wrong type or size: msgspec names it as `$.field`, or as the required field that is missing."""
-    text = str(error)
-    found = re.search(r"`\$\.([a-z_]+)|required field `([a-z_]+)`", text)
-    return _invalid((found.group(1) or found.group(2)) if found else "", text)
-
-
-def _invalid(name: str, text: str = "") -> BadRequest:
-    rule = _RULES.get(name) or f"The request is not as the API describes it: {text}."
-    return BadRequest(rule, code="invalid_value", param=name or None)

@@ -15,9 +15,10 @@ from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.chunks import ChunkReader
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.usage import naru_fields, usage_fields
-from naru.protocol.openai_chat.wire import Fields, decode_fields, encode, is_object, object_head, raw_of
+from naru.protocol.openai_chat.wire import object_head
 from naru.protocol.sse import DONE, Frame, SseSplitter, write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import Fields, decode_fields, encode, is_object, raw_of
 
 
 class ChatStreamRelay:

@@ -14,22 +14,20 @@ from msgspec import Raw
 from naru.protocol.dialect import Quirks
 from naru.protocol.openai_chat.errors import failed_reason
 from naru.protocol.openai_chat.think import ThinkSplitter
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.openai_chat.wire import FAILED_REASONS, FINISH_REASONS, STANDARD_REASONS
+from naru.protocol.wire import (
     BAD_JSON,
     EMPTY_STRING,
-    FAILED_REASONS,
-    FINISH_REASONS,
     NULL,
-    STANDARD_REASONS,
     Fields,
     decode_fields,
     decode_list,
     is_list,
     is_null,
     is_object,
-    not_chat,
     raw_of,
     text_of,
+    unreadable,
 )
 
 _FUNCTION = Raw(b'"function"')
@@ -130,7 +128,7 @@ def arguments_text(raw: Raw | None) -> Raw:
 def repair_function(call: Fields, key: str) -> str:
     """`function` (or the legacy `function_call`) with its arguments as text; returns the name, which may be empty."""
     if not is_object(raw := call.get(key)):
-        raise not_chat("a tool call without a function")
+        raise unreadable("a tool call without a function")
     function = decode_fields(raw)
     function["arguments"] = arguments_text(function.get("arguments"))
     name = text_of(function.get("name"))
@@ -142,7 +140,7 @@ def repair_function(call: Fields, key: str) -> str:
 
 def repair_custom(call: Fields) -> str:
     if not is_object(raw := call.get("custom")):
-        raise not_chat("a tool call without a function")
+        raise unreadable("a tool call without a function")
     custom = decode_fields(raw)
     custom["input"] = arguments_text(custom.get("input"))
     name = text_of(custom.get("name"))
@@ -161,7 +159,7 @@ def repair_calls(message: Fields, answer_id: str, choice: int) -> bool:
     raw_calls = message.get("tool_calls")
     if not is_list(raw_calls):
         if raw_calls is not None and not is_null(raw_calls):
-            raise not_chat("tool_calls is not a list")
+            raise unreadable("tool_calls is not a list")
         return False
     seen: set[str] = set()
     calls = [_repaired_call(raw, seen, answer_id, choice) for raw in decode_list(raw_calls)]
@@ -171,7 +169,7 @@ def repair_calls(message: Fields, answer_id: str, choice: int) -> bool:
 
 def _repaired_call(raw: Raw, seen: set[str], answer_id: str, choice: int) -> Fields:
     if not is_object(raw):
-        raise not_chat("a tool call that is not an object")
+        raise unreadable("a tool call that is not an object")
     call = decode_fields(raw)
     is_custom = "custom" in call and not is_object(call.get("function"))
     name = repair_custom(call) if is_custom else repair_function(call, "function")
@@ -187,10 +185,10 @@ def _repaired_call(raw: Raw, seen: set[str], answer_id: str, choice: int) -> Fie
 def repair_choice(raw: Raw, position: int, answer_id: str, quirks: Quirks) -> Fields:
     """One choice of a whole answer."""
     if not is_object(raw):
-        raise not_chat("a choice that is not an object")
+        raise unreadable("a choice that is not an object")
     choice = decode_fields(raw)
     if not is_object(message_raw := choice.get("message")):
-        raise not_chat("a choice without a message")
+        raise unreadable("a choice without a message")
     message = decode_fields(message_raw)
     if text_of(message.get("role")) is None:
         message["role"] = _ASSISTANT
@@ -222,4 +220,4 @@ def object_fields(data: bytes | Raw) -> Fields:
     try:
         return decode_fields(data)
     except BAD_JSON:
-        raise not_chat("it is not a JSON object") from None
+        raise unreadable("it is not a JSON object") from None

@@ -25,9 +25,9 @@ from naru.protocol.messages import (
 )
 from naru.protocol.openai_chat.messages_in import read_messages
 from naru.protocol.openai_chat.thinking import read_policy
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.openai_chat.wire import NAME
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     TRUE,
     Fields,
     decode_fields,

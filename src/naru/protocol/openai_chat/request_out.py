@@ -15,7 +15,8 @@ from naru.protocol.openai_chat.forward import drop_and_rename, refuses_n
 from naru.protocol.openai_chat.messages_out import MessageWriter
 from naru.protocol.openai_chat.response import prefixed
 from naru.protocol.openai_chat.thinking import write_policy
-from naru.protocol.openai_chat.wire import NAME, decode_fields, encode, is_object, text_of
+from naru.protocol.openai_chat.wire import NAME
+from naru.protocol.wire import decode_fields, encode, is_object, text_of
 
 _SAMPLING = (
     "temperature",

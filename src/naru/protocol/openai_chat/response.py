@@ -29,19 +29,8 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat.repair import index_of, mint_call_id, object_fields
 from naru.protocol.openai_chat.usage import usage_fields, usage_of
 from naru.protocol.openai_chat.whole import relay_whole
-from naru.protocol.openai_chat.wire import (
-    FINISH_REASONS,
-    NAME,
-    Fields,
-    decode_fields,
-    decode_list,
-    decode_usage,
-    encode,
-    is_list,
-    is_null,
-    is_object,
-    text_of,
-)
+from naru.protocol.openai_chat.wire import FINISH_REASONS, NAME, decode_usage
+from naru.protocol.wire import Fields, decode_fields, decode_list, encode, is_list, is_null, is_object, text_of
 
 RESPONSE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "error"})
 CHOICE_KEYS = frozenset({"index", "message", "delta", "finish_reason", "logprobs"})

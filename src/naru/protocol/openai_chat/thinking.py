@@ -15,7 +15,7 @@ from msgspec import Raw
 from naru.errors import BadRequest
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import ReasoningPolicy
-from naru.protocol.openai_chat.wire import BAD_JSON, decode_any, is_object
+from naru.protocol.wire import BAD_JSON, decode_any, is_object
 
 #: What any dialect accepts (the public surface); everything else about thinking is an upstream's own field.
 EXTENSIONS = frozenset({"reasoning_effort", "enable_thinking", "thinking_budget"})

@@ -9,16 +9,8 @@ import msgspec
 from msgspec import Raw
 
 from naru.protocol.messages import Usage
-from naru.protocol.openai_chat.wire import (
-    Fields,
-    WireUsage,
-    decode_any,
-    decode_fields,
-    decode_usage,
-    encode,
-    is_object,
-    raw_of,
-)
+from naru.protocol.openai_chat.wire import WireUsage, decode_usage
+from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000

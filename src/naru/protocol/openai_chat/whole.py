@@ -9,21 +9,18 @@ from naru.protocol.dialect import Quirks, WholeAnswer
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.repair import object_fields, repair_choice
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole
+from naru.protocol.wire import (
     BAD_JSON,
     NULL,
-    STANDARD_REASONS,
     Fields,
-    WholeAnswerProbe,
-    WholeChoice,
     decode_list,
-    decode_whole,
     encode,
     is_list,
     is_null,
-    not_chat,
     raw_of,
     text_of,
+    unreadable,
 )
 
 _BLANKS = b" \t\r\n"
@@ -40,7 +37,7 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     except msgspec.ValidationError:
         return _relay_repaired(body, quirks)
     except BAD_JSON:
-        raise not_chat("it is not JSON") from None
+        raise unreadable("it is not JSON") from None
     check_error(probe.error, quirks)
     if not _is_clean(probe, quirks):
         return _relay_repaired(body, quirks)
@@ -96,7 +93,7 @@ def _relay_repaired(body: bytes, quirks: Quirks) -> WholeAnswer:
     check_bare_error(fields, quirks)
     raw_choices = fields.get("choices")
     if not is_list(raw_choices) or not (choices := decode_list(raw_choices)):
-        raise not_chat("it has no choices")
+        raise unreadable("it has no choices")
     answer_id = text_of(fields.get("id")) or ""
     try:
         repaired = [repair_choice(raw, place, answer_id, quirks) for place, raw in enumerate(choices)]
@@ -106,7 +103,7 @@ def _relay_repaired(body: bytes, quirks: Quirks) -> WholeAnswer:
         body = encode(fields)
         probe = decode_whole(body)
     except BAD_JSON:
-        raise not_chat("its fields have types that chat completions do not know") from None
+        raise unreadable("its fields have types that chat completions do not know") from None
     return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
 
 

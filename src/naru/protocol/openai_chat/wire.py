@@ -7,23 +7,12 @@ layer by layer into `dict[str, Raw]`, so that every field nobody asked for keeps
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
-
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from naru.errors import UpstreamBroken
+from naru.protocol.wire import Fields, decode_fields
 
 NAME = "openai_chat"
-
-Fields = dict[str, Raw]
-
-#: Everything a decoder of foreign bytes can raise: bad syntax or types, bad UTF-8 in a string, nesting without end.
-BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-NULL = Raw(b"null")
-TRUE = Raw(b"true")
-EMPTY_STRING = Raw(b'""')
 
 #: providers.md A0.2: what upstreams write for OpenAI's reasons.
 FINISH_REASONS = {
@@ -158,41 +147,9 @@ class Chunk(Struct, gc=False):
     error: Raw | UnsetType = UNSET
 
 
-encode = msgspec.json.Encoder().encode
 decode_whole = msgspec.json.Decoder(WholeAnswerProbe).decode
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 decode_usage = msgspec.json.Decoder(WireUsage).decode
-decode_fields = msgspec.json.Decoder(Fields).decode
-decode_objects = msgspec.json.Decoder(list[Fields]).decode
-decode_list = msgspec.json.Decoder(list[Raw]).decode
-decode_str = msgspec.json.Decoder(str).decode
-decode_any = msgspec.json.Decoder().decode
-
-
-def raw_of(value: Any) -> Raw:
-    return Raw(encode(value))
-
-
-def is_null(raw: Raw | UnsetType | None) -> bool:
-    return raw is None or raw is UNSET or bytes(raw) == b"null"
-
-
-def text_of(raw: Raw | None) -> str | None:
-    """The string a raw value holds; None for null, absent and everything that is not a string."""
-    return decode_str(raw) if raw is not None and first_byte(raw) == 0x22 else None
-
-
-def first_byte(raw: Raw) -> int:
-    """The byte a value starts with tells its kind: `{`, `[`, `"`, digit or minus, t, f, n."""
-    return memoryview(raw)[0] if len(raw) else 0
-
-
-def is_object(raw: Raw | None) -> TypeGuard[Raw]:
-    return raw is not None and first_byte(raw) == 0x7B
-
-
-def is_list(raw: Raw | None) -> TypeGuard[Raw]:
-    return raw is not None and first_byte(raw) == 0x5B
 
 
 _HEAD = ("id", "object", "created", "model", "system_fingerprint")
@@ -202,8 +159,3 @@ def object_head(chunk: bytes) -> Fields:
     """What every chunk of a stream repeats, taken from one of them; empty where there was none."""
     fields = decode_fields(chunk) if chunk else {}
     return {name: fields[name] for name in _HEAD if name in fields}
-
-
-def not_chat(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")

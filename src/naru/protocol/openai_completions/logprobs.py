@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from naru.protocol.openai_chat.wire import BAD_JSON, raw_of
+from naru.protocol.wire import BAD_JSON, raw_of
 
 
 class _Listed(Struct, gc=False):

@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from naru.protocol.body import MAX_N, MAX_OUTPUT_TOKENS, MODEL_RULE, invalid, read_fields, refused
 from naru.protocol.dialect import Envelope
-from naru.protocol.openai_chat.read import MAX_N, MAX_OUTPUT_TOKENS
-from naru.protocol.openai_chat.wire import BAD_JSON
-from naru.protocol.plain import MODEL_RULE, Input, input_bytes, invalid, read_fields, read_inputs, refused
+from naru.protocol.plain import Input, input_bytes, read_inputs
+from naru.protocol.wire import BAD_JSON
 
 _N = Annotated[int, Meta(ge=1, le=MAX_N)]
 

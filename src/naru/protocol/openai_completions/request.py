@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from naru.protocol.body import refused
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.messages import Message, Request, Sampling, Text
 from naru.protocol.openai_chat.forward import drop_and_rename, refuses_n
 from naru.protocol.openai_chat.thinking import read_policy
-from naru.protocol.openai_chat.wire import BAD_JSON, TRUE, Fields, decode_fields, encode, is_null, is_object, raw_of
 from naru.protocol.openai_completions.read import RULES, prompts_of
 from naru.protocol.openai_completions.wire import NAME
-from naru.protocol.plain import cannot, refused
+from naru.protocol.plain import cannot
+from naru.protocol.wire import BAD_JSON, TRUE, Fields, decode_fields, encode, is_null, is_object, raw_of
 
 _SAMPLING = Sampling.__struct_fields__
 

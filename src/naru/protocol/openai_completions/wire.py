@@ -5,22 +5,12 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from naru.errors import UpstreamBroken
 from naru.protocol.dialect import Quirks
 from naru.protocol.openai_chat.repair import object_fields, repair_reason
 from naru.protocol.openai_chat.usage import is_sane, repair_usage
 from naru.protocol.openai_chat.whole import check_bare_error, check_error
-from naru.protocol.openai_chat.wire import (
-    BAD_JSON,
-    NULL,
-    STANDARD_REASONS,
-    WireUsage,
-    decode_objects,
-    encode,
-    is_list,
-    is_null,
-    raw_of,
-)
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, WireUsage
+from naru.protocol.wire import BAD_JSON, NULL, decode_objects, encode, is_list, is_null, raw_of, unreadable
 
 NAME = "openai_completions"
 OBJECT = "text_completion"
@@ -53,7 +43,7 @@ def read_answer(body: bytes, quirks: Quirks) -> tuple[bytes, TextAnswer]:
     except msgspec.ValidationError:
         return _read_repaired(body, quirks)
     except BAD_JSON:
-        raise not_text("it is not JSON") from None
+        raise unreadable("it is not JSON") from None
     check_error(answer.error, quirks)
     if _is_clean(answer):
         return body, answer
@@ -72,7 +62,7 @@ def _read_repaired(body: bytes, quirks: Quirks) -> tuple[bytes, TextAnswer]:
     check_bare_error(fields, quirks)
     try:
         if not is_list(fields.get("choices")):
-            raise not_text("it has no choices")
+            raise unreadable("it has no choices")
         choices = decode_objects(fields["choices"])
         for choice in choices:
             repair_reason(choice, False)
@@ -82,9 +72,4 @@ def _read_repaired(body: bytes, quirks: Quirks) -> tuple[bytes, TextAnswer]:
         body = encode(fields)
         return body, _decode(body)
     except BAD_JSON:
-        raise not_text("its fields have types that text completions do not know") from None
-
-
-def not_text(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")
+        raise unreadable("its fields have types that text completions do not know") from None

@@ -15,18 +15,9 @@ from naru.protocol.openai_responses.errors import event_error, failure
 from naru.protocol.openai_responses.items import ItemReader
 from naru.protocol.openai_responses.parts import CONTENT, SUMMARY
 from naru.protocol.openai_responses.response import end_of, start_of
-from naru.protocol.openai_responses.wire import (
-    BAD_JSON,
-    StreamEvent,
-    decode_event,
-    decode_fields,
-    decode_list,
-    is_list,
-    is_object,
-    not_responses,
-    text_of,
-)
+from naru.protocol.openai_responses.wire import StreamEvent, decode_event
 from naru.protocol.sse import Frame, SseSplitter
+from naru.protocol.wire import BAD_JSON, decode_fields, decode_list, is_list, is_object, text_of, unreadable
 
 #: After these nothing is missing; other events may still follow (providers.md A5.5).
 ENDS = frozenset({"response.completed", "response.incomplete"})
@@ -42,7 +33,7 @@ def read_event(data: bytes, quirks: Quirks) -> StreamEvent:
     except msgspec.ValidationError:
         return _odd_event(data, quirks)
     except BAD_JSON:
-        raise not_responses("a stream event is not JSON") from None
+        raise unreadable("a stream event is not JSON") from None
     if event.type in FAILURES or (event.error is not UNSET and bytes(event.error) not in (b"null", b"false", b'""')):
         raise _failed(event, data, quirks)
     return event
@@ -53,11 +44,11 @@ def _odd_event(data: bytes, quirks: Quirks) -> StreamEvent:
         fields = decode_fields(data)
         kind = text_of(fields.get("type")) or ""
     except BAD_JSON:
-        raise not_responses("a stream event is not a JSON object") from None
+        raise unreadable("a stream event is not a JSON object") from None
     if kind in FAILURES or (not kind and "error" in fields):
         raise event_error(fields, quirks)
     if kind in HANDLERS or kind in ENDS:
-        raise not_responses("a stream event has fields of types that Responses does not know")
+        raise unreadable("a stream event has fields of types that Responses does not know")
     return StreamEvent(kind)
 
 
@@ -71,7 +62,7 @@ def _failed(event: StreamEvent, data: bytes, quirks: Quirks) -> UpstreamError:
             return failure(fields.get("error"), quirks)
         return event_error(decode_fields(data), quirks)
     except BAD_JSON:
-        return not_responses("an error event that is no text")
+        return unreadable("an error event that is no text")
 
 
 def _item_opened(reader: ItemReader, event: StreamEvent) -> None:
@@ -203,7 +194,7 @@ class ResponsesStreamDecoder:
                 else:
                     self._other(event, handler)
             except BAD_JSON:
-                raise not_responses("a stream event has fields of types that Responses does not know") from None
+                raise unreadable("a stream event has fields of types that Responses does not know") from None
 
     def _other(self, event: StreamEvent, handler: Callable[[ItemReader, StreamEvent], None] | None) -> None:
         """The response's own events, and whatever comes first."""

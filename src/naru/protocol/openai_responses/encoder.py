@@ -31,9 +31,10 @@ from naru.protocol.openai_responses.open_items import OpenCall, OpenItem, OpenMe
 from naru.protocol.openai_responses.parts import ITEM
 from naru.protocol.openai_responses.response import ItemWriter, ended, response_head
 from naru.protocol.openai_responses.usage import priced_fields
-from naru.protocol.openai_responses.wire import NAME, encode, text_of
+from naru.protocol.openai_responses.wire import NAME
 from naru.protocol.sse import write_event
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import encode, text_of
 
 _TEXT_HEAD = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":%d'
 _LENGTHS: frozenset[FinishReason] = frozenset({"length", "content_filter"})

@@ -7,8 +7,8 @@ from msgspec import UNSET, Raw, UnsetType
 from naru.errors import NaruError, UpstreamError
 from naru.protocol.dialect import Quirks
 from naru.protocol.openai_chat.errors import encode_error, error_inside
-from naru.protocol.openai_responses.wire import Fields, decode_fields, encode, is_null, is_object, raw_of, text_of
 from naru.protocol.sse import write_event
+from naru.protocol.wire import Fields, decode_fields, encode, is_null, is_object, raw_of, text_of
 
 #: What `response.error.code` says of the request itself (SDK 3.52, ResponseError); the others are the server's fault.
 _CALLER_CODES = frozenset({"invalid_prompt", "data_residency_mismatch", "bio_policy", "misalignment_policy_violation"})

@@ -7,13 +7,13 @@ from typing import Any
 from msgspec import Raw
 
 from naru.errors import BadRequest
-from naru.protocol.anthropic_messages.names import _MARK, unseal
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.openai_chat.forward import drop_and_rename
 from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
 from naru.protocol.openai_responses.parts import ENCRYPTED
 from naru.protocol.openai_responses.request_out import reasoning_of
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.seal import MARK, unseal
+from naru.protocol.wire import (
     BAD_JSON,
     TRUE,
     Fields,
@@ -83,7 +83,7 @@ def _rewritten(items: Raw, quirks: Quirks) -> tuple[Raw, list[str]]:
     """The input without what this upstream cannot take; the same object where nothing changes."""
     text = bytes(items)
     renames_role = not quirks.has_developer_role and b'"developer"' in text
-    if not renames_role and _MARK.encode() not in text:
+    if not renames_role and MARK.encode() not in text:
         return items, []
     kept: list[Raw | Fields] = []
     dropped: list[str] = []

@@ -30,14 +30,8 @@ from naru.protocol.openai_responses.parts import (
     reasoning_text,
     text_extra,
 )
-from naru.protocol.openai_responses.wire import (
-    NAME,
-    Fields,
-    decode_fields,
-    items_of,
-    not_responses,
-    text_of,
-)
+from naru.protocol.openai_responses.wire import NAME, items_of
+from naru.protocol.wire import Fields, decode_fields, text_of, unreadable
 
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _PART_KEYS = TEXT_KEYS | {"logprobs"}
@@ -194,7 +188,7 @@ class ItemReader:
         elif kind:
             self.events.append(WholePart(Opaque(NAME, kind, raw)))
         else:
-            raise not_responses("an output item without a type")
+            raise unreadable("an output item without a type")
 
     def _reasoning_done(self, item: _Item, fields: Fields) -> None:
         """One without text that only its provider could look up by its id is of use to nobody else: left out."""

@@ -29,9 +29,9 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat.repair import arguments_text
 from naru.protocol.openai_responses.parts import call_extra, message_extra, read_reasoning, text_extra
 from naru.protocol.openai_responses.tools import flat_name, wrap_input
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.openai_responses.wire import NAME
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     Fields,
     decode_fields,
     decode_list,

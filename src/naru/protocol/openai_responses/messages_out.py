@@ -29,7 +29,8 @@ from naru.protocol.openai_responses.parts import (
     said_parts,
 )
 from naru.protocol.openai_responses.tools import unwrap_input
-from naru.protocol.openai_responses.wire import NAME, is_object, raw_of, text_of, unprefixed
+from naru.protocol.openai_responses.wire import NAME, unprefixed
+from naru.protocol.wire import is_object, raw_of, text_of
 
 Out = dict[str, Any]
 

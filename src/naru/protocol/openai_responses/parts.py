@@ -11,20 +11,10 @@ from typing import Any
 
 from msgspec import Raw
 
-from naru.protocol.anthropic_messages.names import seal, unseal
 from naru.protocol.messages import Extra, Reasoning, Refusal, Text, ToolCall
-from naru.protocol.openai_responses.wire import (
-    NAME,
-    Fields,
-    is_list,
-    items_of,
-    prefixed,
-    raw_of,
-    rest_of,
-    text_of,
-    texts_of,
-    unprefixed,
-)
+from naru.protocol.openai_responses.wire import NAME, items_of, prefixed, texts_of, unprefixed
+from naru.protocol.seal import seal, unseal
+from naru.protocol.wire import Fields, is_list, raw_of, rest_of, text_of
 
 Out = dict[str, Any]
 

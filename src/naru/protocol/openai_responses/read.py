@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from naru.errors import BadRequest
+from naru.protocol.body import (
+    INLINE_FROM_BYTES,
+    MAX_OUTPUT_TOKENS,
+    MODEL_RULE,
+    inline_excess,
+    invalid,
+    read_fields,
+    refused,
+    size_of,
+)
 from naru.protocol.dialect import Envelope
-from naru.protocol.openai_chat.read import DENIED, MAX_OUTPUT_TOKENS, _fields_of, _inline_excess
-from naru.protocol.openai_responses.wire import BAD_JSON, Fields, decode_list, first_byte, is_list, is_null
+from naru.protocol.wire import BAD_JSON, Fields, decode_list, first_byte, is_list, is_null
 
 #: What the model reads.
 _READ_BY_MODEL = ("input", "instructions", "tools", "text")
-_INLINE_FROM_BYTES = 32_768
+#: What inline files begin with: data URIs, and the sound of `input_audio`.
+_STARTS = (b";base64,", b'"data":"', b'"data": "')
 #: Where these are given the model reads what the provider keeps, so `input` may be missing.
 _KEPT_ELSEWHERE = ("previous_response_id", "conversation", "prompt")
 
@@ -30,7 +38,7 @@ class _Probe(Struct, gc=False):
 _decode_probe = msgspec.json.Decoder(_Probe).decode
 
 _RULES = {
-    "model": "`model` must be a non-empty string of at most 512 characters: the name of one of the models at /v1/models.",
+    "model": MODEL_RULE,
     "input": "`input` must be a string or a list with at least one item.",
     "stream": "`stream` must be true or false.",
     "max_output_tokens": f"`max_output_tokens` must be a whole number from 1 to {MAX_OUTPUT_TOKENS}.",
@@ -39,21 +47,13 @@ _RULES = {
 
 def read(body: bytes) -> Envelope:
     """Raises BadRequest, with `param` set to the field at fault."""
-    fields = _fields_of(body)
-    if not DENIED.isdisjoint(fields):
-        name = min(DENIED & fields.keys())
-        raise BadRequest(
-            f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
-            "Remove the field.",
-            code="unsupported_parameter",
-            param=name,
-        )
+    fields = read_fields(body)
     try:
         probe = _decode_probe(body)
     except BAD_JSON as error:
-        raise _refused(error) from None
+        raise refused(error, _RULES) from None
     if not _is_input(probe.input) and all(is_null(fields.get(name)) for name in _KEPT_ELSEWHERE):
-        raise _invalid("input")
+        raise invalid("input", _RULES)
     return Envelope(
         fields=fields,
         model=probe.model,
@@ -73,22 +73,8 @@ def _is_input(raw: Raw | UnsetType) -> bool:
 
 def _input_bytes(fields: Fields) -> int:
     """Bytes of what the model reads, with inline files at a flat rate: their base64 would look like a library of text."""
-    size = 0
-    for name in _READ_BY_MODEL:
-        if (raw := fields.get(name)) is not None:
-            size += len(raw)
-    if size > _INLINE_FROM_BYTES:
-        size -= _inline_excess(bytes(fields.get("input", b"")))
+    size = size_of(fields, _READ_BY_MODEL)
+    if size > INLINE_FROM_BYTES:
+        inputs = bytes(fields.get("input", b""))
+        size -= inline_excess(inputs, _STARTS if b'"input_audio"' in inputs else _STARTS[:1])
     return size
-
-
-def _refused(error: Exception) -> BadRequest:
-    """A field of the wrong type or size: msgspec names it as `$.field`, or as the required field that is missing."""
-    text = str(error)
-    found = re.search(r"`\$\.([a-z_]+)|required field `([a-z_]+)`", text)
-    return _invalid((found.group(1) or found.group(2)) if found else "", text)
-
-
-def _invalid(name: str, text: str = "") -> BadRequest:
-    rule = _RULES.get(name) or f"The request is not as the API describes it: {text}."
-    return BadRequest(rule, code="invalid_value", param=name or None)

@@ -16,23 +16,21 @@ from naru.protocol.openai_responses.decoder import ENDS, read_event
 from naru.protocol.openai_responses.errors import failed_error
 from naru.protocol.openai_responses.response import answer_fields
 from naru.protocol.openai_responses.usage import priced_fields, read_usage
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.openai_responses.wire import StreamEvent, items_of, texts_of
+from naru.protocol.sse import Frame, SseSplitter, write_event
+from naru.protocol.tokens import estimate_tokens_bytes
+from naru.protocol.wire import (
     BAD_JSON,
     Fields,
-    StreamEvent,
     decode_fields,
     decode_list,
     encode,
     is_list,
     is_object,
-    items_of,
-    not_responses,
     raw_of,
     text_of,
-    texts_of,
+    unreadable,
 )
-from naru.protocol.sse import Frame, SseSplitter, write_event
-from naru.protocol.tokens import estimate_tokens_bytes
 
 #: What begins without showing anything: until more comes, another deployment may still answer.
 _SILENT_ITEMS = frozenset({"message", "reasoning"})
@@ -47,7 +45,7 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     try:
         return WholeAnswer(body, usage, sum(map(_written, items_of(fields["output"]))))
     except BAD_JSON:
-        raise not_responses("it holds a string that is no text") from None
+        raise unreadable("it holds a string that is no text") from None
 
 
 def _written(item: Fields) -> int:
@@ -162,20 +160,20 @@ class ResponsesStreamRelay:
                 item = decode_fields(event.item) if is_object(event.item) else {}
                 self.has_content = text_of(item.get("type")) not in _SILENT_ITEMS or bool(_written(item))
             except BAD_JSON:
-                raise not_responses("an output item that is no object") from None
+                raise unreadable("an output item that is no object") from None
         return None
 
     def _end(self, event: StreamEvent, data: bytes) -> bytes:
         response = event.response
         if response is UNSET or not is_object(response):
-            raise not_responses("a final event without a response")
+            raise unreadable("a final event without a response")
         fields = decode_fields(response)
         output = fields.get("output")
         if not self.output_chars and is_list(output):
             try:
                 self.output_chars = sum(map(_written, items_of(output)))
             except BAD_JSON:
-                raise not_responses("it holds a string that is no text") from None
+                raise unreadable("it holds a string that is no text") from None
             self._output_bytes = self.output_chars
         self.has_content = self.has_content or (is_list(output) and bool(decode_list(output)))
         self.is_finished = True

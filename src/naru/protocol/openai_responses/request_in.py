@@ -19,9 +19,9 @@ from naru.protocol.openai_chat.request_in import wrong
 from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
 from naru.protocol.openai_responses.messages_in import read_input
 from naru.protocol.openai_responses.tools import read_choice, read_tools
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.openai_responses.wire import NAME, prefixed
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     NULL,
     Fields,
     decode_fields,
@@ -29,7 +29,6 @@ from naru.protocol.openai_responses.wire import (
     is_list,
     is_null,
     is_object,
-    prefixed,
     raw_of,
     text_of,
 )

@@ -16,7 +16,8 @@ from naru.protocol.openai_chat.thinking import write_policy
 from naru.protocol.openai_responses.messages_out import InputWriter
 from naru.protocol.openai_responses.request_in import LOGPROBS
 from naru.protocol.openai_responses.tools import custom_names, write_choice, write_tools
-from naru.protocol.openai_responses.wire import NAME, Fields, decode_list, encode, unprefixed
+from naru.protocol.openai_responses.wire import NAME, unprefixed
+from naru.protocol.wire import Fields, decode_list, encode
 
 #: Hints on sampling that Responses has no field for.
 _LOST_SAMPLING = (

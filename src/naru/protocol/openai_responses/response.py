@@ -43,9 +43,9 @@ from naru.protocol.openai_responses.parts import (
 )
 from naru.protocol.openai_responses.tools import Alias, aliases, unwrap_input
 from naru.protocol.openai_responses.usage import read_usage, usage_fields
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.openai_responses.wire import NAME
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     Fields,
     decode_fields,
     decode_list,
@@ -53,10 +53,10 @@ from naru.protocol.openai_responses.wire import (
     is_list,
     is_null,
     is_object,
-    not_responses,
     raw_of,
     rest_of,
     text_of,
+    unreadable,
 )
 
 #: What a response repeats of its request, and its value where the request says nothing (SDK 3.52, Response). Sampling is
@@ -103,7 +103,7 @@ def decode_response(body: bytes, quirks: Quirks) -> Response:
         events: list[Event] = [start_of(fields), *reader.events, *end_of(fields, reader.has_calls)]
         return accumulate(events)
     except BAD_JSON:
-        raise not_responses("its fields have types that Responses does not know") from None
+        raise unreadable("its fields have types that Responses does not know") from None
 
 
 def answer_fields(body: bytes | Raw, quirks: Quirks) -> Fields:
@@ -116,11 +116,11 @@ def answer_fields(body: bytes | Raw, quirks: Quirks) -> Fields:
         check_errors(fields, quirks)
         status = text_of(fields.get("status"))
     except BAD_JSON:
-        raise not_responses("it is not a JSON object") from None
+        raise unreadable("it is not a JSON object") from None
     if status == "cancelled":
-        raise not_responses("the response was cancelled by the provider")
+        raise unreadable("the response was cancelled by the provider")
     if not is_list(fields.get("output")):
-        raise not_responses("it has no output")
+        raise unreadable("it has no output")
     return fields
 
 

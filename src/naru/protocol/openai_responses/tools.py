@@ -16,9 +16,9 @@ from naru.errors import BadRequest
 from naru.protocol.messages import OpaqueTool, Tool, ToolChoice
 from naru.protocol.openai_chat.request_in import wrong
 from naru.protocol.openai_chat.wire import NAME as CHAT
-from naru.protocol.openai_responses.wire import (
+from naru.protocol.openai_responses.wire import NAME, items_of
+from naru.protocol.wire import (
     BAD_JSON,
-    NAME,
     NULL,
     Fields,
     decode_any,
@@ -28,7 +28,6 @@ from naru.protocol.openai_responses.wire import (
     is_list,
     is_null,
     is_object,
-    items_of,
     rest_of,
     text_of,
 )

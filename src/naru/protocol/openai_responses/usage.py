@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, UnsetType
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.usage import naru_fields, repair_usage, usage_of
 from naru.protocol.openai_chat.wire import decode_usage
-from naru.protocol.openai_responses.wire import BAD_JSON, Fields, decode_fields, is_object, raw_of
+from naru.protocol.wire import BAD_JSON, Fields, decode_fields, is_object, raw_of
 
 _CHAT_NAMES = {
     "input_tokens": "prompt_tokens",

@@ -8,50 +8,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from naru.errors import UpstreamBroken
 from naru.protocol.messages import Extra
-from naru.protocol.openai_chat.wire import (
-    BAD_JSON,
-    NULL,
-    TRUE,
-    Fields,
-    decode_any,
-    decode_fields,
-    decode_list,
-    encode,
-    first_byte,
-    is_list,
-    is_null,
-    is_object,
-    raw_of,
-    text_of,
-)
-
-__all__ = [
-    "BAD_JSON",
-    "NAME",
-    "NULL",
-    "TRUE",
-    "Fields",
-    "StreamEvent",
-    "decode_any",
-    "decode_event",
-    "decode_fields",
-    "decode_list",
-    "encode",
-    "first_byte",
-    "is_list",
-    "is_null",
-    "is_object",
-    "items_of",
-    "not_responses",
-    "prefixed",
-    "raw_of",
-    "rest_of",
-    "text_of",
-    "texts_of",
-    "unprefixed",
-]
+from naru.protocol.wire import Fields, decode_fields, decode_list, is_list, is_object, text_of
 
 NAME = "openai_responses"
 
@@ -90,11 +48,6 @@ def texts_of(raw: Raw | None) -> list[str]:
     return [text for part in items_of(raw) if (text := text_of(part.get("text")))]
 
 
-def rest_of(fields: Fields, known: frozenset[str]) -> Extra:
-    """What nobody has a type for; null is as good as absent."""
-    return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}
-
-
 def prefixed(fields: Extra, prefix: str) -> Extra:
     return {prefix + name: raw for name, raw in fields.items()}
 
@@ -102,8 +55,3 @@ def prefixed(fields: Extra, prefix: str) -> Extra:
 def unprefixed(extra: Extra, prefix: str) -> Extra:
     """The fields of an `extra` that stood elsewhere, by their own names there."""
     return {name.removeprefix(prefix): raw for name, raw in extra.items() if name.startswith(prefix)}
-
-
-def not_responses(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")

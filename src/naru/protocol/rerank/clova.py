@@ -13,9 +13,9 @@ from naru.errors import UpstreamError
 from naru.protocol.clova.errors import decode_error
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.embeddings.clova import result_of
-from naru.protocol.openai_chat.wire import BAD_JSON, encode
-from naru.protocol.plain import cannot, check_count, unreadable, usage_of
+from naru.protocol.plain import cannot, check_count, usage_of
 from naru.protocol.rerank.middle import Ranked, RerankRequest, RerankResponse
+from naru.protocol.wire import BAD_JSON, encode, unreadable
 
 NAME = "rerank_clova"
 

@@ -16,7 +16,10 @@ from naru.errors import UpstreamBroken
 from naru.protocol.dialect import Envelope, Forwarded, Quirks, WholeAnswer
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.forward import drop_and_rename
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.plain import answer_fields, check_count, no_answer, usage_fields, usage_of
+from naru.protocol.rerank.middle import Ranked, RerankRequest, RerankResponse
+from naru.protocol.rerank.read import NAME, top_n_of, wants_documents
+from naru.protocol.wire import (
     BAD_JSON,
     Fields,
     decode_fields,
@@ -28,10 +31,8 @@ from naru.protocol.openai_chat.wire import (
     is_object,
     raw_of,
     text_of,
+    unreadable,
 )
-from naru.protocol.plain import answer_fields, check_count, no_answer, unreadable, usage_fields, usage_of
-from naru.protocol.rerank.middle import Ranked, RerankRequest, RerankResponse
-from naru.protocol.rerank.read import NAME, top_n_of, wants_documents
 
 _decode_index = msgspec.json.Decoder(int).decode
 _decode_score = msgspec.json.Decoder(float).decode

@@ -14,9 +14,9 @@ from msgspec import Raw, Struct
 from naru.errors import UpstreamError
 from naru.protocol.dialect import Forwarded, Quirks
 from naru.protocol.openai_chat.errors import decode_error
-from naru.protocol.openai_chat.wire import BAD_JSON, decode_fields, encode, is_object, text_of
-from naru.protocol.plain import answer_fields, check_count, no_answer, unreadable, usage_of
+from naru.protocol.plain import answer_fields, check_count, no_answer, usage_of
 from naru.protocol.rerank.middle import Ranked, RerankRequest, RerankResponse
+from naru.protocol.wire import BAD_JSON, decode_fields, encode, is_object, text_of, unreadable
 
 NAME = "rerank_dashscope"
 

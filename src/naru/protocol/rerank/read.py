@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from naru.errors import BadRequest
+from naru.protocol.body import MODEL_RULE, invalid, read_fields, refused
 from naru.protocol.dialect import Envelope
-from naru.protocol.openai_chat.wire import (
+from naru.protocol.plain import cannot
+from naru.protocol.rerank.middle import RerankRequest
+from naru.protocol.wire import (
     BAD_JSON,
     TRUE,
     Fields,
@@ -21,8 +24,6 @@ from naru.protocol.openai_chat.wire import (
     is_object,
     text_of,
 )
-from naru.protocol.plain import MODEL_RULE, cannot, invalid, read_fields, refused
-from naru.protocol.rerank.middle import RerankRequest
 
 NAME = "rerank"
 
