@@ -11,6 +11,7 @@ import msgspec
 from naru.ledger.ledger import Permit
 from naru.protocol.bridge import Upstream
 from naru.protocol.dialect import ClientSide, Envelope, UpstreamSide
+from naru.protocol.replay import Replay
 from naru.routing.table import Deployment
 from naru.storage.records import KeyRecord
 from naru.transport.exchange import Exchange, HeaderList
@@ -82,7 +83,7 @@ class Call:
 
     __slots__ = (
         "attempts", "dialect", "dropped", "envelope", "exchange", "id", "is_sent", "is_started", "key", "last_target",
-        "permit", "started", "ttft_s",
+        "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -96,6 +97,7 @@ class Call:
         self.attempts = 0
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
+        self.replay: Replay | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
         self.is_started = False

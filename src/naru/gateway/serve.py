@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from naru.cache.turns import TurnStore
 from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
 from naru.gateway import endings
 from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal
@@ -20,6 +21,8 @@ from naru.ledger.ledger import Ask, Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
 from naru.protocol.dialect import Envelope, WholeAnswer
+from naru.protocol.reasoning import must_stream
+from naru.protocol.replay import Replay
 from naru.routing.plan import plan
 from naru.routing.table import Deployment, Route, Table
 from naru.transport.exchange import Exchange, HeaderList
@@ -67,6 +70,7 @@ class Gateway:
         self.metrics = Metrics()
         self.ids = RequestIds(random.randbytes(6))
         self.live: set[StreamAnswer] = set()
+        self.turns = TurnStore(ledger.clock)
         self.loop = asyncio.get_running_loop()
 
     async def serve(self, exchange: Exchange) -> None:
@@ -164,6 +168,8 @@ class Gateway:
             call.attempts += 1
             dialect = deployment.spoken(call.dialect.name, call.envelope)
             call.last_target = target = self.target(deployment, dialect)
+            remembers = deployment.quirks.remembers_reasoning and "tools" in call.envelope.fields
+            call.replay = Replay(self.turns.of(call.key.id), target.upstream.origin) if remembers else None
             try:
                 return await attempt(call, target)
             except NaruError as error:
@@ -186,13 +192,14 @@ class Gateway:
         if self.policy.abort_on_disconnect:
             call.exchange.listener = Abandon(answer)
         bridge = self.dialects.between(call.dialect, target.dialect)
-        await self._send(call, target, bridge, answer, quirks.is_stream_only)
+        is_gathered = must_stream(call.envelope, quirks)
+        await self._send(call, target, bridge, answer, is_gathered)
         plain = await answer.future
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         body = inflate(plain)
-        tell = bridge.gathered if quirks.is_stream_only else bridge.whole
-        return tell(body, call.envelope, quirks)
+        tell = bridge.gathered if is_gathered else bridge.whole
+        return tell(body, call.envelope, quirks, call.replay)
 
     async def _open(self, call: Call, target: Target) -> StreamAnswer:
         """A stream that has shown its first content."""
@@ -200,7 +207,7 @@ class Gateway:
         assert deployment.price is not None
         price = partial(call.permit.cost, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
-        answer = StreamAnswer(bridge.stream(call.envelope, deployment.quirks, price), self.loop)
+        answer = StreamAnswer(bridge.stream(call.envelope, deployment.quirks, price, call.replay), self.loop)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
         plain = await answer.ready()
@@ -211,7 +218,7 @@ class Gateway:
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
     async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
-        forwarded = bridge.request(call.envelope, target.upstream, is_stream)
+        forwarded = bridge.request(call.envelope, target.upstream, is_stream, call.replay)
         call.dropped = forwarded.dropped
         timeouts = target.deployment.timeouts
         connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s)

@@ -108,7 +108,8 @@ class _PartBuilder:
         if self.whole is not None:
             return self.whole
         if self.start is not None:
-            return ToolCall(self.start.id, self.start.name, text, self.start.kind, self.start.extra)
+            start = self.start
+            return ToolCall(start.id, start.name, text, start.kind, start.extra, start.signature)
         if self.kind is ReasoningDelta:
             return Reasoning(text, self.signature, self.encrypted, self.extra)
         return Refusal(text) if self.kind is RefusalDelta else Text(text, self.extra)
@@ -241,6 +242,6 @@ def _part_events(part: Part, choice: int, call: int, thought: int) -> list[Event
     if isinstance(part, Reasoning):
         return [ReasoningDelta(part.text, choice, thought, part.signature, part.encrypted, part.extra)]
     if isinstance(part, ToolCall):
-        start = ToolCallStart(call, part.id, part.name, choice, part.kind, part.extra)
+        start = ToolCallStart(call, part.id, part.name, choice, part.kind, part.extra, part.signature)
         return [start, ToolCallDelta(call, part.arguments, choice)] if part.arguments else [start]
     return [WholePart(part, choice)]

@@ -22,6 +22,8 @@ from naru.protocol.dialect import (
     PlainUpstream,
     Pricer,
     Quirks,
+    StreamDecoder,
+    StreamEncoder,
     StreamRelay,
     UpstreamSide,
     WholeAnswer,
@@ -45,32 +47,39 @@ from naru.protocol.messages import (
     WholePart,
 )
 from naru.protocol.plain import PlainRequest, PlainResponse
+from naru.protocol.reasoning import has_switch, switched
+from naru.protocol.replay import Keeper, Replay, keep, restored
 
 
 class Upstream(msgspec.Struct, frozen=True):
-    """What a request must know of the model it goes to: the provider's name for it, its quirks, and body fields (in its own
-    dialect) that hold where the caller set none."""
+    """What a request must know of the model it goes to: the provider's name for it, its quirks, body fields (in its own
+    dialect) that hold where the caller set none, and whose signatures it can read (`replay.Replay.origin`)."""
 
     model: str
     quirks: Quirks
     defaults: Mapping[str, Raw] = {}
+    origin: str = ""
 
 
 class Bridge(Protocol):
-    """One pair of dialects."""
+    """One pair of dialects. `replay` is given where turns are to be remembered (`Quirks.remembers_reasoning`)."""
 
-    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
         """The upstream's body; `is_stream` may be True where the caller's own is not (an upstream that only streams).
         Raises BadRequest, by name, for what the upstream cannot express."""
         ...
 
-    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer: ...
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer: ...
 
-    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         """One whole answer from the bytes of a stream. Raises UpstreamError if the stream was cut or broken."""
         ...
 
-    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay: ...
+    def stream(
+        self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None
+    ) -> StreamRelay: ...
 
 
 class PassThrough:
@@ -79,7 +88,9 @@ class PassThrough:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
 
-    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
         if upstream.defaults:
             fields = {**upstream.defaults, **envelope.fields}
             envelope = msgspec.structs.replace(envelope, fields=fields)
@@ -87,16 +98,28 @@ class PassThrough:
             fields = {**envelope.fields, "stream": Raw(b"true")}
             # As from a caller who did not ask for usage: then the dialect asks for it itself.
             envelope = msgspec.structs.replace(envelope, fields=fields, is_stream=True, wants_usage=False)
+        has_old_switch = not upstream.quirks.reads_soft_switch and has_switch(envelope)
+        if replay is not None or has_old_switch:
+            given = self.dialect.decode_request(envelope)
+            request = restored(given, replay) if replay is not None else given
+            request = switched(request) if has_old_switch else request
+            if request is not given:
+                request = msgspec.structs.replace(request, model=upstream.model, is_stream=is_stream)
+                return self.dialect.encode_request(request, upstream.quirks)
         return self.dialect.forward(envelope, upstream.model, upstream.quirks)
 
-    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
-        return self.dialect.relay_whole(body, quirks)
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        answer = self.dialect.relay_whole(body, quirks)
+        if replay is not None:
+            keep(self.dialect.decode_response(body, quirks), replay)
+        return answer
 
-    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
-        return _gathered(self.dialect, self.dialect, body, envelope, quirks)
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        return _told(self.dialect, _gathered(self.dialect, body, quirks), envelope, replay)
 
-    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
-        return self.dialect.stream_relay(envelope, quirks, price)
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None) -> StreamRelay:
+        relay = self.dialect.stream_relay(envelope, quirks, price)
+        return relay if replay is None else WatchedStream(relay, self.dialect.stream_decoder(quirks), Keeper(replay))
 
 
 class Translation:
@@ -106,32 +129,42 @@ class Translation:
         self.client = client
         self.upstream = upstream
 
-    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
         decoded = self.client.decode_request(envelope)
+        if replay is not None:
+            decoded = restored(decoded, replay)
+        if not upstream.quirks.reads_soft_switch and has_switch(envelope):
+            decoded = switched(decoded)
         request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
         forwarded = self.upstream.encode_request(request, upstream.quirks)
         if not upstream.defaults:
             return forwarded
         return Forwarded(_with_defaults(forwarded.body, upstream.defaults), forwarded.dropped)
 
-    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
-        return _told(self.client, self.upstream.decode_response(body, quirks), envelope)
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        return _told(self.client, self.upstream.decode_response(body, quirks), envelope, replay)
 
-    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
-        return _gathered(self.client, self.upstream, body, envelope, quirks)
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        return _told(self.client, _gathered(self.upstream, body, quirks), envelope, replay)
 
-    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
-        return TranslatedStream(self.client, self.upstream, envelope, quirks, price)
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None) -> StreamRelay:
+        decoder = self.upstream.stream_decoder(quirks)
+        keeper = None if replay is None else Keeper(replay)
+        return TranslatedStream(decoder, self.client.stream_encoder(envelope, price), envelope.model, keeper)
 
 
-def _gathered(client: Dialect, upstream: Dialect, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+def _gathered(upstream: Dialect, body: bytes, quirks: Quirks) -> Response:
     decoder = upstream.stream_decoder(quirks)
     events = decoder.feed(body)
     # A decoder may keep an error for its next call; events that came before one are no whole answer.
-    return _told(client, accumulate([*events, *decoder.feed(b""), *decoder.close()]), envelope)
+    return accumulate([*events, *decoder.feed(b""), *decoder.close()])
 
 
-def _told(client: Dialect, response: Response, envelope: Envelope) -> WholeAnswer:
+def _told(client: Dialect, response: Response, envelope: Envelope, replay: Replay | None) -> WholeAnswer:
+    if replay is not None:
+        keep(response, replay)
     if not response.model:  # CLOVA Studio's answers name none
         response = msgspec.structs.replace(response, model=envelope.model)
     return WholeAnswer(client.encode_response(response, envelope), response.usage, _size(response))
@@ -140,12 +173,15 @@ def _told(client: Dialect, response: Response, envelope: Envelope) -> WholeAnswe
 class TranslatedStream:
     """See dialect.StreamRelay: upstream bytes to events, events to the client's bytes."""
 
-    __slots__ = ("_decoder", "_encoder", "_model", "error", "has_content", "is_finished", "output_chars", "usage")
+    __slots__ = (
+        "_decoder", "_encoder", "_keeper", "_model", "error", "has_content", "is_finished", "output_chars", "usage",
+    )  # fmt: skip
 
-    def __init__(self, client: Dialect, upstream: Dialect, envelope: Envelope, quirks: Quirks, price: Pricer) -> None:
-        self._decoder = upstream.stream_decoder(quirks)
-        self._encoder = client.stream_encoder(envelope, price)
-        self._model = envelope.model
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, model: str, keeper: Keeper | None) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._keeper = keeper
+        self._model = model
         self.has_content = False
         self.is_finished = False
         self.usage: Usage | None = None
@@ -175,6 +211,8 @@ class TranslatedStream:
         return out + self._encoder.close()
 
     def _encoded(self, events: list[Event]) -> bytes:
+        if self._keeper is not None:
+            self._keeper.see(events)
         encode = self._encoder.event
         pieces = []
         for event in events:
@@ -196,6 +234,50 @@ class TranslatedStream:
             self.has_content = True
         elif kind is UsageReport:
             self.usage = event.usage  # type: ignore[union-attr]
+
+
+class WatchedStream:
+    """A same-dialect stream whose turn is remembered: bytes through, and decoded once more on the side."""
+
+    def __init__(self, relay: StreamRelay, decoder: StreamDecoder, keeper: Keeper) -> None:
+        self._relay = relay
+        self._decoder: StreamDecoder | None = decoder
+        self._keeper = keeper
+
+    @property
+    def has_content(self) -> bool:
+        return self._relay.has_content
+
+    @property
+    def is_finished(self) -> bool:
+        return self._relay.is_finished
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._relay.usage
+
+    @property
+    def output_chars(self) -> int:
+        return self._relay.output_chars
+
+    @property
+    def error(self) -> UpstreamError | None:
+        return self._relay.error
+
+    def feed(self, data: bytes) -> bytes:
+        self._see(data)
+        return self._relay.feed(data)
+
+    def close(self) -> bytes:
+        return self._relay.close()
+
+    def _see(self, data: bytes) -> None:
+        if self._decoder is None:
+            return
+        try:
+            self._keeper.see(self._decoder.feed(data))
+        except UpstreamError:  # the relay says so to whom it concerns; a broken turn is not worth remembering
+            self._decoder = None
 
 
 def _with_defaults(body: bytes, defaults: Mapping[str, Raw]) -> bytes:
@@ -221,16 +303,18 @@ class PlainPassThrough:
     def __init__(self, dialect: PlainDialect[Any, Any]) -> None:
         self.dialect = dialect
 
-    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
         return self.dialect.forward(envelope, upstream.model, upstream.quirks)
 
-    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         return self.dialect.relay_whole(body, envelope, quirks)
 
-    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         return self.whole(body, envelope, quirks)
 
-    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None) -> StreamRelay:
         raise _never_streamed()
 
 
@@ -243,18 +327,20 @@ class PlainTranslation:
         self.client = client
         self.upstream = upstream
 
-    def request(self, envelope: Envelope, upstream: Upstream, is_stream: bool) -> Forwarded:
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
         request = msgspec.structs.replace(self.client.decode_request(envelope), model=upstream.model)
         return self.upstream.encode_request(request, upstream.quirks)
 
-    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         response = self.upstream.decode_response(body, quirks)
         return WholeAnswer(self.client.encode_response(response, envelope), response.usage, 0)
 
-    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         return self.whole(body, envelope, quirks)
 
-    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> StreamRelay:
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None) -> StreamRelay:
         raise _never_streamed()
 
 

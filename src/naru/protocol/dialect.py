@@ -54,6 +54,9 @@ class Quirks(Struct, frozen=True, kw_only=True):
     #: With `tools`, every earlier assistant message must carry its reasoning, else 400 (DeepSeek's thinking mode). Where
     #: the caller did not keep it, a single space is sent, which is accepted. Needs `thinking_replay_field`.
     needs_reasoning_replay: bool = False
+    #: What a turn with tools thought, or was signed with, is remembered for callers who do not send it back: this upstream
+    #: refuses the next turn without it, or answers it worse (replay.py).
+    remembers_reasoning: bool = False
     #: Role `developer` is OpenAI's alone; everyone else gets `system`.
     has_developer_role: bool = False
     #: max_tokens | max_completion_tokens; None leaves the caller's own field as it is.
@@ -75,6 +78,13 @@ class Quirks(Struct, frozen=True, kw_only=True):
     has_list_content: bool = False
     #: Answers only as a stream (DashScope's thinking and omni models): a plain call is streamed upstream and gathered.
     is_stream_only: bool = False
+    #: Thinks only in a stream, and refuses a plain call that asks for it (DashScope): such a call is streamed and gathered.
+    thinks_only_streamed: bool = False
+    #: What this upstream refuses while it thinks: `tool_choice` (a forced one), `response_format` (JSON mode). They decide
+    #: what the answer is, thinking only how good: it is switched off for that request.
+    thinking_excludes: frozenset[str] = frozenset()
+    #: Was taught to read `/think` and `/no_think` at the end of a message (Qwen3): the text stays as it is.
+    reads_soft_switch: bool = False
     #: The `n` > 1 of one request is refused upstream.
     has_n: bool = True
     #: Refuses function tools on chat completions while it reasons; its Responses endpoint takes both (providers.md A5.3).

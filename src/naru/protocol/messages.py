@@ -70,7 +70,7 @@ class ToolCall(Struct, frozen=True):
     """`arguments` is the JSON text exactly as the model wrote it, which may be malformed.
 
     `kind` is function, custom (arguments are then free text) or function_call (OpenAI's legacy form, without an id of
-    its own).
+    its own). `signature` is what the provider that made the call wants to see again with it (Gemini's).
     """
 
     id: str
@@ -78,6 +78,7 @@ class ToolCall(Struct, frozen=True):
     arguments: str
     kind: str = "function"
     extra: Extra = {}
+    signature: str | None = None
 
 
 class ToolResult(Struct, frozen=True):
@@ -281,6 +282,7 @@ class ToolCallStart(Struct, frozen=True):
     choice: int = 0
     kind: str = "function"
     extra: Extra = {}
+    signature: str | None = None
 
 
 class ToolCallDelta(Struct, frozen=True):

@@ -33,6 +33,8 @@ PROVIDER = Provider(
     quirks=Quirks(
         # the form of every model since 4.6 (A4.2)
         thinking_style="anthropic_adaptive",
+        # signed thinking goes back before the calls it led to (A4.4)
+        remembers_reasoning=True,
         # one answer a request (A4.3)
         has_n=False,
     ),

@@ -45,6 +45,15 @@ EMBEDDING_PATHS = {**CHAT_PATHS, "embeddings": "/embeddings"}
 TEXT_PATHS = {**EMBEDDING_PATHS, "completions": "/completions"}
 
 
+#: Quirks of models wherever they run; a provider's own `model_quirks` come after them.
+ANYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
+    # the first generation of Qwen3 alone was taught the soft switches (its model card; seed 003)
+    ("*qwen3-[0-9]*b*", {"reads_soft_switch": True}),
+    ("*qwen3:[0-9]*", {"reads_soft_switch": True}),
+    ("*qwen3*-2507*", {"reads_soft_switch": False}),
+)
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """One kind of upstream: where it answers, how it knows its caller, and how it departs from its dialect.
 
@@ -114,7 +123,7 @@ class Provider(Struct, frozen=True, kw_only=True):
         """The quirks for an upstream model; matching ignores case. Meant for start-up, once a deployment."""
         quirks = self.quirks
         name = model.lower()
-        for pattern, changes in self.model_quirks:
+        for pattern, changes in (*ANYWHERE, *self.model_quirks):
             if fnmatchcase(name, pattern):
                 drops = quirks.drops | changes.get("drops", frozenset())
                 quirks = msgspec.structs.replace(quirks, **{**changes, "drops": drops})

@@ -36,6 +36,9 @@ PROVIDER = Provider(
         thinking_field="reasoning_content",
         # enable_thinking and thinking_budget at the top level (A3.2)
         thinking_style="qwen_toggle",
+        # thinking is refused in a plain call, beside a forced tool and in JSON mode (A3.2)
+        thinks_only_streamed=True,
+        thinking_excludes=frozenset({"tool_choice", "response_format"}),
         # max_completion_tokens is known to qwen3.8-max alone (A3.2)
         max_tokens_field="max_tokens",
         # limit on tokens per minute, not an empty account as with OpenAI (A3.5)
@@ -49,16 +52,19 @@ PROVIDER = Provider(
         # documents of one call (docs, text-rerank-api)
         ("*rerank*", {"max_inputs": 500}),
         ("qwen3-vl-rerank*", {"max_inputs": 100}),
+        # think unless told not to, so that a plain call is refused (A3.2)
+        ("qwen3-*[0-9]b*", {"is_stream_only": True}),
+        ("qwen3.[5-9]*", {"is_stream_only": True}),
         # always thinking, answered as a stream only (A3.2)
-        ("*-thinking-2507*", {"is_stream_only": True}),
-        ("qwq*", {"is_stream_only": True}),
-        ("qvq*", {"is_stream_only": True}),
+        ("*-thinking*", {"is_stream_only": True, "thinking_excludes": frozenset()}),
+        ("qwq*", {"is_stream_only": True, "thinking_excludes": frozenset()}),
+        ("qvq*", {"is_stream_only": True, "thinking_excludes": frozenset()}),
         # omni models answer a plain call with 500 internal_error (A3.2, A3.5)
         ("*omni*", {"is_stream_only": True}),
         # this model's limit covers thinking and answer under the newer name (A3.2)
         ("qwen3.8-max*", {"max_tokens_field": "max_completion_tokens"}),
         # never thinking; the switch is ignored at best (A3.2)
-        ("*-instruct-2507*", {"thinking_style": "none"}),
-        ("qwen3-coder*", {"thinking_style": "none"}),
+        ("*-instruct*", {"thinking_style": "none", "is_stream_only": False, "thinks_only_streamed": False}),
+        ("qwen3-coder*", {"thinking_style": "none", "is_stream_only": False, "thinks_only_streamed": False}),
     ),
 )

@@ -15,6 +15,12 @@ PROVIDER = Provider(
         thinking_field="reasoning_content",
         # a request with tools must carry all earlier thinking back, else 400 (A2.3)
         thinking_replay_field="reasoning_content",
+        # where neither the caller nor we kept it, a single space is taken (A2.3)
+        needs_reasoning_replay=True,
+        # OpenAI clients drop it (A2.3)
+        remembers_reasoning=True,
+        # thinking and a forced choice of tools together get a 400 (A2.2)
+        thinking_excludes=frozenset({"tool_choice"}),
         # thinking: {"type": enabled | disabled} plus reasoning_effort; there is no token budget (A2.2)
         thinking_style="deepseek",
         # the schema has low, high and max; the server itself reads the others so (A2.2)

@@ -31,6 +31,8 @@ PROVIDER = Provider(
     quirks=Quirks(
         # a level, as with every model since 3 (A6.2)
         thinking_style="gemini_level",
+        # from 3 on the first call of each step goes back with its signature, else 400 (A6.5)
+        remembers_reasoning=True,
         # texts of one batchEmbedContents (reported)
         max_inputs=100,
     ),

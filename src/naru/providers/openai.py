@@ -8,6 +8,8 @@ _REASONING_SERIES = {
     "max_tokens_field": "max_completion_tokens",
     # reasoning_effort is this series' own switch (A5.3)
     "thinking_style": "openai_effort",
+    # its reasoning comes encrypted from Responses, and makes the next step better (A5.3)
+    "remembers_reasoning": True,
     # refused by the whole series (A5.3); `stop` and `logit_bias` change the answer: upstream refuses them by name
     "drops": frozenset({"presence_penalty", "frequency_penalty"}),
 }

@@ -46,7 +46,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     @property
     def upstream(self) -> Upstream:
-        return Upstream(self.model, self.quirks, self.defaults)
+        return Upstream(self.model, self.quirks, self.defaults, f"{self.provider}/{self.model}")
 
     def spoken(self, client: str, envelope: Envelope) -> str:
         """The dialect to speak to it for a caller of dialect `client`: the same where it can, so that nothing is lost, else

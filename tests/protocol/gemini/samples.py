@@ -151,7 +151,9 @@ opaques = words.map(
         "gemini", "executableCode", Raw(compact({"executableCode": {"language": "PYTHON", "code": code}}))
     )
 )
-calls = st.builds(ToolCall, words, names, arguments, extra=part_extras)
+calls = st.builds(
+    ToolCall, words, names, arguments, extra=st.just({}) | extras, signature=optional(st.just("EqoeCg=="))
+)
 results = st.builds(
     ToolResult,
     words,

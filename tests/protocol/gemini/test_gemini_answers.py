@@ -55,7 +55,7 @@ def test_calls_get_ids_and_keep_their_signature() -> None:
     assert isinstance(second, ToolCall)
     assert (first.name, first.arguments) == ("f", '{"x":1.5}')
     assert first.id != second.id
-    assert first.extra == {"thoughtSignature": Raw(b'"Eg=="')}
+    assert (first.signature, first.extra) == ("Eg==", {})
     frames = [piece({"text": "t", "thought": True}), piece({"text": "a"}), piece(CALL), piece(CALL, finish="STOP")]
     assert accumulate(decoded([event(frame) for frame in frames])[0]) == response
 

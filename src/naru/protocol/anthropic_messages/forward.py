@@ -11,7 +11,7 @@ from naru.protocol.anthropic_messages.messages_in import BILLING_HEADER
 from naru.protocol.anthropic_messages.thinking import write_policy
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.messages import ReasoningPolicy
-from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
+from naru.protocol.reasoning import EXTENSIONS, read_extensions
 from naru.protocol.wire import BAD_JSON, TRUE, decode_fields, decode_list, encode, is_list, is_object, raw_of, text_of
 
 #: Names in Quirks.drops that reach deeper than the top level. `tools.<field>` is taken out of every tool: DeepSeek's

@@ -17,7 +17,7 @@ from typing import Any
 
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import ReasoningPolicy
-from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
+from naru.protocol.reasoning import EXTENSIONS, is_on, names_of, read_extensions
 from naru.protocol.wire import Fields, decode_any, decode_fields, is_object, raw_of, text_of
 
 #: providers.md A4.3: suggested budgets, and the least that Anthropic takes.
@@ -88,15 +88,6 @@ def write_policy(policy: ReasoningPolicy, quirks: Quirks, owns_extra: bool) -> t
     return out, lost
 
 
-def is_on(policy: ReasoningPolicy) -> bool | None:
-    """Whether thinking is wanted; an explicit switch wins over an effort, an effort over a budget; None: not said."""
-    if policy.enabled is not None:
-        return policy.enabled
-    if policy.effort is not None:
-        return policy.effort != "none"
-    return policy.budget_tokens > 0 if policy.budget_tokens is not None else None
-
-
 def _effort(policy: ReasoningPolicy) -> Out:
     """Anthropic has low, medium, high, xhigh and max."""
     effort = policy.effort
@@ -149,12 +140,7 @@ def _toggle(policy: ReasoningPolicy) -> tuple[Out, list[str]]:
 
 
 def _none(policy: ReasoningPolicy) -> tuple[Out, list[str]]:
-    named = {
-        "enable_thinking": policy.enabled,
-        "reasoning_effort": policy.effort,
-        "thinking_budget": policy.budget_tokens,
-    }
-    return {}, [name for name, value in named.items() if value is not None]
+    return {}, names_of(policy)
 
 
 _WRITERS: dict[str, Callable[[ReasoningPolicy], tuple[Out, list[str]]]] = {

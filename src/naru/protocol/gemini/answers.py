@@ -324,7 +324,8 @@ class AnswerReader:
         call_id = text_of(given.get("id")) or mint_call_id(self._id, index, state.calls, name)
         arguments = arguments_of(given.get("args"))
         self._count(arguments)
-        events.append(ToolCallStart(state.calls, call_id, name, index, "function", split_call(fields, given)))
+        signature, extra = split_call(fields, given)
+        events.append(ToolCallStart(state.calls, call_id, name, index, "function", extra, signature))
         events.append(ToolCallDelta(state.calls, arguments, index))
         state.calls += 1
 

@@ -135,7 +135,8 @@ def _call(fields: Fields, path: str, calls: _OpenCalls) -> ToolCall:
     if not is_null(args) and not is_object(args):
         raise wrong(f"{path}.functionCall.args", "an object")
     call_id = calls.open(name, text_of(given.get("id")))
-    return ToolCall(call_id, name, arguments_of(args), extra=split_call(fields, given))
+    signature, extra = split_call(fields, given)
+    return ToolCall(call_id, name, arguments_of(args), extra=extra, signature=signature)
 
 
 def _result(fields: Fields, path: str, calls: _OpenCalls) -> ToolResult:

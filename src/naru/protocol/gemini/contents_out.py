@@ -139,8 +139,7 @@ class ContentWriter:
         if args is None:  # text that is no JSON object: a model's slip, kept so that the model sees it
             args = {"arguments": call.arguments}
         out = call_fields(call, args, self._owns_extra)
-        signature = None if self._owns_extra else _google_signature(call.extra)
-        if signature is not None:
+        if call.signature is None and not self._owns_extra and (signature := _google_signature(call.extra)) is not None:
             out["thoughtSignature"] = signature
         return out
 

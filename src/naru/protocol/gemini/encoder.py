@@ -200,7 +200,7 @@ class GeminiStreamEncoder:
     def _flush_calls(self, choice: int, state: _ChoiceState) -> bytes:
         out: list[bytes] = []
         for index, start in sorted(state.calls.items()):
-            call = ToolCall(start.id, start.name, "".join(state.texts[index]), start.kind, start.extra)
+            call = ToolCall(start.id, start.name, "".join(state.texts[index]), start.kind, start.extra, start.signature)
             part = part_fields(call, self._owns_extra)
             if part is None:
                 state.malformed.append(call)

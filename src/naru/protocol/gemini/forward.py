@@ -9,8 +9,9 @@ from msgspec import Raw
 from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.gemini.parts import WRAPPED, unwrapped
-from naru.protocol.gemini.thinking import EXTENSIONS, map_extensions
+from naru.protocol.gemini.thinking import map_extensions
 from naru.protocol.gemini.wire import PART_NAMES, canonical, items_of
+from naru.protocol.reasoning import EXTENSIONS
 from naru.protocol.wire import BAD_JSON, decode_any, decode_fields, encode, is_list, is_object, raw_of
 
 

@@ -184,14 +184,19 @@ def args_fields(call: ToolCall) -> Raw | Out | None:
 
 def call_fields(call: ToolCall, args: Raw | Out, owns_extra: bool) -> Out:
     inner: Out = {"id": call.id} if call.id else {}
-    return with_extra({"functionCall": {**inner, "name": call.name, "args": args}}, call.extra, owns_extra)
+    out = with_extra({"functionCall": {**inner, "name": call.name, "args": args}}, call.extra, owns_extra)
+    if call.signature is not None:
+        out["thoughtSignature"] = call.signature
+    return out
 
 
-def split_call(fields: Fields, given: Fields) -> Extra:
-    """What stood beside a call, and inside it under `functionCall.`."""
+def split_call(fields: Fields, given: Fields) -> tuple[str | None, Extra]:
+    """The signature, and what else stood beside a call, and inside it under `functionCall.`."""
     known = ("name", "args", "id")
     inner = {name: raw for name, raw in given.items() if name not in known}
-    return {**fields, **nest(inner, "functionCall.")}
+    signature = text_of(fields.get("thoughtSignature"))
+    beside = {name: raw for name, raw in fields.items() if signature is None or name != "thoughtSignature"}
+    return signature, {**beside, **nest(inner, "functionCall.")}
 
 
 # --- Thinking -------------------------------------------------------------------------------------------------------

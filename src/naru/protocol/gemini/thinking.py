@@ -15,12 +15,11 @@ from msgspec import Raw
 from naru.protocol.dialect import Quirks
 from naru.protocol.gemini.wire import THINKING_NAMES, canonical, wrong
 from naru.protocol.messages import ReasoningPolicy
+from naru.protocol.reasoning import EXTENSIONS, names_of, read_extensions
+from naru.protocol.reasoning import is_on as is_wanted
 from naru.protocol.wire import BAD_JSON, Fields, decode_fields, is_object
 
 T = TypeVar("T")
-
-#: What any dialect accepts (the public surface).
-EXTENSIONS = ("reasoning_effort", "enable_thinking", "thinking_budget")
 
 #: providers.md A6.2; the last two are the most that all 2.5 models take (unverified).
 _BUDGETS = {"none": 0, "minimal": 1, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 24_576, "max": 24_576}
@@ -40,13 +39,11 @@ def read_policy(fields: Fields, config: Fields) -> ReasoningPolicy:
     A budget of 0 is off, -1 leaves it to the model. What is in thinkingConfig beyond the three known fields stays there.
     """
     own = _take_own(config)
-    effort = _take(fields, "reasoning_effort", _str, "a string such as low, medium or high")
-    enabled = _take(fields, "enable_thinking", _bool, "true or false")
-    budget = _take(fields, "thinking_budget", _int, "a whole number of tokens")
+    given = read_extensions({name: fields.pop(name) for name in EXTENSIONS & fields.keys()})
     return ReasoningPolicy(
-        own.enabled if own.enabled is not None else enabled,
-        own.effort or effort,
-        own.budget_tokens if own.budget_tokens is not None else budget,
+        own.enabled if own.enabled is not None else given.enabled,
+        own.effort or given.effort,
+        own.budget_tokens if own.budget_tokens is not None else given.budget_tokens,
         own.summary,
     )
 
@@ -89,13 +86,8 @@ def write_policy(policy: ReasoningPolicy, quirks: Quirks, owns: bool) -> tuple[d
     if policy == ReasoningPolicy():
         return {}, []
     if quirks.thinking_style not in ("gemini_budget", "gemini_level"):
-        named = (
-            ("enable_thinking", policy.enabled),
-            ("reasoning_effort", policy.effort),
-            ("thinking_budget", policy.budget_tokens),
-        )
-        return {}, [name for name, value in named if value is not None]
-    is_on = _is_on(policy)
+        return {}, names_of(policy)
+    is_on = is_wanted(policy)
     out: dict[str, Any] = {}
     lost: list[str] = []
     if is_on is not None:
@@ -109,15 +101,6 @@ def write_policy(policy: ReasoningPolicy, quirks: Quirks, owns: bool) -> tuple[d
     elif is_on is False and quirks.thinking_style == "gemini_level":
         out["includeThoughts"] = False  # the lowest level still thinks; who switched it off is not shown it
     return out, lost
-
-
-def _is_on(policy: ReasoningPolicy) -> bool | None:
-    """Whether thinking is wanted; an explicit switch wins over an effort, an effort over a budget; None: not said."""
-    if policy.enabled is not None:
-        return policy.enabled
-    if policy.effort is not None:
-        return policy.effort != "none"
-    return policy.budget_tokens > 0 if policy.budget_tokens is not None else None
 
 
 def _amount(policy: ReasoningPolicy, is_on: bool, quirks: Quirks) -> tuple[str, int | str | None]:
@@ -145,7 +128,7 @@ def _level_of(budget: int | None) -> str | None:
 
 def map_extensions(fields: Fields, quirks: Quirks) -> list[str]:
     """Same dialect: the extensions become thinkingConfig, unless the caller gave that too. Returns what was left out."""
-    given = {name: fields.pop(name) for name in EXTENSIONS if name in fields}
+    given = {name: fields.pop(name) for name in EXTENSIONS & fields.keys()}
     policy = read_policy(dict(given), {})
     config = decode_fields(raw) if is_object(raw := fields.get("generationConfig")) else {}
     if "thinkingConfig" in config:

@@ -30,10 +30,10 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat.response import (
     CHOICE_PREFIX,
     block_fields,
-    call_fields,
     media_fields,
     needs_blocks,
     prefixed,
+    told_call,
 )
 from naru.protocol.openai_chat.usage import naru_fields, usage_fields
 from naru.protocol.openai_chat.wire import NAME
@@ -240,7 +240,7 @@ class ChatStreamEncoder:
         self._choices[event.choice].kinds[event.index] = kind
         if kind == "function_call":
             return self._chunk(event.choice, {"function_call": {"name": event.name, "arguments": ""}})
-        call = call_fields(ToolCall(event.id, event.name, "", kind, event.extra), self._owns_extra)
+        call = told_call(ToolCall(event.id, event.name, "", kind, event.extra, event.signature), self._owns_extra)
         return self._chunk(event.choice, {"tool_calls": [{"index": event.index, **call}]})
 
     def _call_delta(self, event: ToolCallDelta) -> bytes:

@@ -9,7 +9,8 @@ from msgspec import Raw
 from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.openai_chat.history import rewrite_messages
-from naru.protocol.openai_chat.thinking import EXTENSIONS, map_thinking
+from naru.protocol.openai_chat.thinking import is_off, map_thinking, settle_conflicts
+from naru.protocol.reasoning import EXTENSIONS
 from naru.protocol.wire import TRUE, decode_fields, encode, is_object
 
 _WITH_USAGE = Raw(b'{"include_usage":true}')
@@ -23,7 +24,9 @@ def forward(envelope: Envelope, model: str, quirks: Quirks) -> Forwarded:
     dropped: list[str] = []
     if not EXTENSIONS.isdisjoint(fields):
         dropped += map_thinking(fields, quirks)
-    messages, names = rewrite_messages(envelope.fields["messages"], quirks, "tools" in fields)
+    if quirks.thinking_excludes:
+        dropped += settle_conflicts(fields, quirks)
+    messages, names = rewrite_messages(envelope.fields["messages"], quirks, "tools" in fields and not is_off(fields))
     fields["messages"] = messages
     dropped += names
     if envelope.is_stream or quirks.is_stream_only or "stream_options" in fields:

@@ -14,7 +14,7 @@ from naru.protocol.messages import OpaqueTool, Request, ResponseFormat, Tool, To
 from naru.protocol.openai_chat.forward import drop_and_rename, refuses_n
 from naru.protocol.openai_chat.messages_out import MessageWriter
 from naru.protocol.openai_chat.response import prefixed
-from naru.protocol.openai_chat.thinking import write_policy
+from naru.protocol.openai_chat.thinking import settle_conflicts, write_policy
 from naru.protocol.openai_chat.wire import NAME
 from naru.protocol.wire import decode_fields, encode, is_object, text_of
 
@@ -57,6 +57,7 @@ def encode_request(request: Request, quirks: Quirks) -> Forwarded:
                 fields.setdefault(name, raw)
     else:
         dropped += list(request.extra)
+    dropped += settle_conflicts(fields, quirks)
     dropped += drop_and_rename(fields, quirks)
     return Forwarded(encode(fields), tuple(dict.fromkeys(dropped)))
 

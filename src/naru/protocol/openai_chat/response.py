@@ -225,7 +225,7 @@ def _message_fields(choice: Choice, owns_extra: bool) -> dict[str, Any]:
     if legacy is not None:
         message["function_call"] = {"name": legacy.name, "arguments": legacy.arguments}
     elif calls:
-        message["tool_calls"] = [call_fields(call, owns_extra) for call in calls]
+        message["tool_calls"] = [told_call(call, owns_extra) for call in calls]
     message |= media_fields(parts)
     if owns_extra:
         message = {**{k: v for k, v in choice.extra.items() if not k.startswith(CHOICE_PREFIX)}, **message}
@@ -260,6 +260,14 @@ def block_fields(part: Reasoning, owns_extra: bool) -> dict[str, Any]:
     if part.encrypted is not None:
         fields["data"] = part.encrypted
     return {**part.extra, **fields} if owns_extra else fields
+
+
+def told_call(call: ToolCall, owns_extra: bool) -> dict[str, Any]:
+    """A call as its client is told of it. A signature stands where Google's own compatible endpoint puts it (A6.1)."""
+    fields = call_fields(call, owns_extra)
+    if call.signature is not None:
+        fields["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return fields
 
 
 def call_fields(call: ToolCall, owns_extra: bool) -> dict[str, Any]:

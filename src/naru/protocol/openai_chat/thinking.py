@@ -7,28 +7,20 @@ Callers may write `reasoning_effort`, `enable_thinking`, `thinking_budget` towar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from naru.errors import BadRequest
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import ReasoningPolicy
-from naru.protocol.wire import BAD_JSON, decode_any, is_object
-
-#: What any dialect accepts (the public surface); everything else about thinking is an upstream's own field.
-EXTENSIONS = frozenset({"reasoning_effort", "enable_thinking", "thinking_budget"})
+from naru.protocol.reasoning import EXTENSIONS, is_count, is_on, names_of, read_extensions
+from naru.protocol.wire import decode_any, is_object
 
 #: providers.md A3.2: suggested budgets. xhigh and max mean the model's own maximum: the field is left out.
 _BUDGET_OF = {"minimal": 512, "low": 1_024, "medium": 4_096, "high": 16_384}
 
-_decode_bool = msgspec.json.Decoder(bool | None).decode
-_decode_int = msgspec.json.Decoder(int | None).decode
-_decode_text = msgspec.json.Decoder(str | None).decode
-
 Out = dict[str, Any]
-T = TypeVar("T")
 
 
 def map_thinking(fields: dict[str, Any], quirks: Quirks) -> list[str]:
@@ -44,15 +36,6 @@ def map_thinking(fields: dict[str, Any], quirks: Quirks) -> list[str]:
     if policy == ReasoningPolicy():
         return []
     return write_policy(fields, policy, quirks)
-
-
-def read_extensions(fields: dict[str, Raw]) -> ReasoningPolicy:
-    """Raises BadRequest where a value has the wrong type."""
-    return ReasoningPolicy(
-        enabled=_read(fields, "enable_thinking", _decode_bool, "true or false"),
-        effort=_read(fields, "reasoning_effort", _decode_text, "a string such as low, medium or high"),
-        budget_tokens=_tokens(fields, "thinking_budget"),
-    )
 
 
 def read_policy(fields: dict[str, Raw]) -> ReasoningPolicy:
@@ -74,7 +57,7 @@ def write_policy(fields: dict[str, Any], policy: ReasoningPolicy, quirks: Quirks
     dropped = ["reasoning.summary"] if policy.summary is not None and quirks.thinking_style != "openrouter" else []
     writer = _WRITERS.get(quirks.thinking_style)
     if writer is None:
-        return dropped + [name for name, value in _named(policy) if value is not None]
+        return dropped + names_of(policy)
     out, lost = writer(policy, _Spelling(quirks.effort_values))
     kwargs = out.pop("chat_template_kwargs", None)
     for name, value in out.items():
@@ -82,14 +65,6 @@ def write_policy(fields: dict[str, Any], policy: ReasoningPolicy, quirks: Quirks
     if kwargs is not None:
         fields["chat_template_kwargs"] = _with_kwargs(fields.get("chat_template_kwargs"), kwargs)
     return dropped + lost
-
-
-def _named(policy: ReasoningPolicy) -> tuple[tuple[str, object], ...]:
-    return (
-        ("enable_thinking", policy.enabled),
-        ("reasoning_effort", policy.effort),
-        ("thinking_budget", policy.budget_tokens),
-    )
 
 
 class _Spelling:
@@ -100,13 +75,49 @@ class _Spelling:
         return self._theirs.get(effort, effort)
 
 
-def _is_on(policy: ReasoningPolicy) -> bool | None:
-    """Whether thinking is wanted; an explicit switch wins over an effort, an effort over a budget; None: not said."""
-    if policy.enabled is not None:
-        return policy.enabled
-    if policy.effort is not None:
-        return policy.effort != "none"
-    return policy.budget_tokens > 0 if policy.budget_tokens is not None else None
+def settle_conflicts(fields: dict[str, Any], quirks: Quirks) -> list[str]:
+    """Switches thinking off where this upstream refuses it beside something else that is asked; returns the names of what
+    was asked of it. What a caller asked of thinking may stand in the upstream's own fields by now."""
+    if quirks.thinking_excludes.isdisjoint(fields) or not any(
+        _decides(name, fields[name]) for name in quirks.thinking_excludes & fields.keys()
+    ):
+        return []
+    if is_off(fields):
+        return []
+    asked = [name for name in _OWN_FIELDS if name in fields]
+    for name in asked:
+        del fields[name]
+    write_policy(fields, ReasoningPolicy(enabled=False), quirks)
+    return asked
+
+
+#: Every name under which an upstream of chat completions is told to think.
+_OWN_FIELDS = (
+    "thinking",
+    "reasoning_effort",
+    "enable_thinking",
+    "thinking_budget",
+    "thinking_token_budget",
+    "reasoning",
+)
+
+
+def _decides(name: str, value: Any) -> bool:
+    """Whether the field decides the form of the answer: a choice of `auto` or `none`, a format of `text` do not."""
+    value = decode_any(value) if isinstance(value, Raw) else value
+    if name == "tool_choice":
+        return value not in (None, "auto", "none")
+    return isinstance(value, dict) and value.get("type") not in (None, "text")
+
+
+def is_off(fields: dict[str, Any]) -> bool:
+    """Whether thinking is switched off, in the words of DeepSeek or Qwen."""
+    thinking = fields.get("thinking")
+    thinking = decode_any(thinking) if isinstance(thinking, Raw) else thinking
+    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+        return True
+    toggle = fields.get("enable_thinking")
+    return toggle is False or (isinstance(toggle, Raw) and bytes(toggle) == b"false")
 
 
 def _effort(policy: ReasoningPolicy) -> str | None:
@@ -122,14 +133,14 @@ def _lost_budget(policy: ReasoningPolicy) -> list[str]:
 
 
 def _openai_effort(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     if on is None:
         return {}, []
     return {"reasoning_effort": spell((_effort(policy) or "medium") if on else "none")}, _lost_budget(policy)
 
 
 def _deepseek(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     if on is None:
         return {}, []
     out: Out = {"thinking": {"type": "enabled" if on else "disabled"}}
@@ -139,7 +150,7 @@ def _deepseek(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]
 
 
 def _qwen_toggle(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     if on is None:
         return {}, []
     out: Out = {"enable_thinking": on}
@@ -150,7 +161,7 @@ def _qwen_toggle(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[s
 
 
 def _qwen_effort(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     if on is None:
         return {}, []
     out: Out = {"enable_thinking": on}
@@ -163,7 +174,7 @@ def _qwen_effort(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[s
 
 
 def _template_kwarg(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     if on is None:
         return {}, []
     # Qwen's templates read `enable_thinking`, DeepSeek's read `thinking`; a template ignores what it does not read.
@@ -176,7 +187,7 @@ def _template_kwarg(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, lis
 
 
 def _openrouter(policy: ReasoningPolicy, spell: _Spelling) -> tuple[Out, list[str]]:
-    on = _is_on(policy)
+    on = is_on(policy)
     reasoning: Out = {}
     if policy.summary is not None:
         reasoning["summary"] = policy.summary
@@ -214,7 +225,7 @@ def _from_thinking(value: dict[str, Any]) -> ReasoningPolicy | None:
     if not value.keys() <= {"type", "budget_tokens"} or value.get("type") not in ("enabled", "disabled", "adaptive"):
         return None
     budget = value.get("budget_tokens")
-    if budget is not None and not _is_count(budget):
+    if budget is not None and not is_count(budget):
         return None
     return ReasoningPolicy(enabled=value["type"] != "disabled", budget_tokens=budget)
 
@@ -226,15 +237,11 @@ def _from_reasoning(value: dict[str, Any]) -> ReasoningPolicy | None:
     effort, budget, enabled, summary = (value.get(name) for name in ("effort", "max_tokens", "enabled", "summary"))
     is_sound = (
         (effort is None or isinstance(effort, str))
-        and (budget is None or _is_count(budget))
+        and (budget is None or is_count(budget))
         and (enabled is None or isinstance(enabled, bool))
         and (summary is None or isinstance(summary, str))
     )
     return ReasoningPolicy(enabled, effort, budget, summary) if is_sound else None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10_000_000
 
 
 def _merged(first: ReasoningPolicy, more: ReasoningPolicy) -> ReasoningPolicy:
@@ -244,24 +251,3 @@ def _merged(first: ReasoningPolicy, more: ReasoningPolicy) -> ReasoningPolicy:
         first.budget_tokens if first.budget_tokens is not None else more.budget_tokens,
         first.summary if first.summary is not None else more.summary,
     )
-
-
-def _tokens(fields: dict[str, Raw], name: str) -> int | None:
-    value = _read(fields, name, _decode_int, "a whole number of tokens from 0 to 10,000,000")
-    if value is not None and not _is_count(value):
-        raise _wrong(name, "a whole number of tokens from 0 to 10,000,000")
-    return value
-
-
-def _read(fields: dict[str, Raw], name: str, decode: Callable[[Raw], T], what: str) -> T | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return decode(raw)
-    except BAD_JSON:
-        raise _wrong(name, what) from None
-
-
-def _wrong(name: str, what: str) -> BadRequest:
-    return BadRequest(f"`{name}` must be {what}.", code="invalid_value", param=name)

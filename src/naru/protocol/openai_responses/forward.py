@@ -9,9 +9,9 @@ from msgspec import Raw
 from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope, Forwarded, Quirks
 from naru.protocol.openai_chat.forward import drop_and_rename
-from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
 from naru.protocol.openai_responses.parts import ENCRYPTED
 from naru.protocol.openai_responses.request_out import reasoning_of
+from naru.protocol.reasoning import EXTENSIONS, read_extensions
 from naru.protocol.seal import MARK, unseal
 from naru.protocol.wire import (
     BAD_JSON,

@@ -16,10 +16,10 @@ from naru.errors import BadRequest
 from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Message, ReasoningPolicy, Request, ResponseFormat, Sampling, Text
 from naru.protocol.openai_chat.request_in import wrong
-from naru.protocol.openai_chat.thinking import EXTENSIONS, read_extensions
 from naru.protocol.openai_responses.messages_in import read_input
 from naru.protocol.openai_responses.tools import read_choice, read_tools
 from naru.protocol.openai_responses.wire import NAME, prefixed
+from naru.protocol.reasoning import EXTENSIONS, read_extensions
 from naru.protocol.wire import (
     BAD_JSON,
     NULL,
