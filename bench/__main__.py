@@ -49,6 +49,8 @@ async def measure(target: Target, plan: Plan, upstream: MockUpstream, console: C
             *steps,
             ("streams", lambda: measures.chunks(target, plan)),
         ]
+        if isinstance(target, Naru):
+            steps.append(("translated streams", lambda: measures.translated(target, plan)))
     figures: Figures = {}
     for label, step in steps:
         console.print(f"  {target.name}: {label}", style="dim")

@@ -14,10 +14,10 @@ from bench.upstream import MARKER
 _TAIL = len(MARKER) - 1
 
 
-def request_bytes(port: int, key: str, *, stream: bool, max_tokens: int = 20) -> bytes:
+def request_bytes(port: int, key: str, *, stream: bool, max_tokens: int = 20, model: str = "bench") -> bytes:
     """A whole chat completion request."""
     body: dict[str, object] = {
-        "model": "bench",
+        "model": model,
         "messages": [
             {"role": "system", "content": "You are a helpful assistant."},
             {"role": "user", "content": "서울의 날씨와 부산의 날씨를 비교해줘"},

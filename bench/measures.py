@@ -105,8 +105,18 @@ async def plain(target: Target, plan: Plan) -> Figures:
 
 
 async def chunks(target: Target, plan: Plan) -> Figures:
+    """Same dialect on both sides."""
+    return await _chunks(target, plan, "bench", "")
+
+
+async def translated(target: Target, plan: Plan) -> Figures:
+    """Anthropic's protocol upstream, OpenAI's towards the client."""
+    return await _chunks(target, plan, "bench-translated", "translated_")
+
+
+async def _chunks(target: Target, plan: Plan, model: str, prefix: str) -> Figures:
     tally = Tally()
-    request = request_bytes(target.port, target.key, stream=True, max_tokens=ENDLESS)
+    request = request_bytes(target.port, target.key, stream=True, max_tokens=ENDLESS, model=model)
     clients = await open_streams(target.port, request, tally, plan.streams)
     await asyncio.sleep(plan.warm_s)
     child = _child(target)
@@ -117,9 +127,9 @@ async def chunks(target: Target, plan: Plan) -> Figures:
         client.give_up()
     await asyncio.sleep(0.2)
     return {
-        "cpu_us_per_chunk": cpu_s * 1e6 / count if count else float("nan"),
-        "chunks_per_s": count / wall_s,
-        **_errors("chunk", tally),
+        f"{prefix}cpu_us_per_chunk": cpu_s * 1e6 / count if count else float("nan"),
+        f"{prefix}chunks_per_s": count / wall_s,
+        **_errors(f"{prefix}chunk", tally),
     }
 
 

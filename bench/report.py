@@ -28,6 +28,7 @@ ROWS = (
     Row("plain requests, 32 connections", "requests_per_s", "/s", digits=0),
     Row("CPU per streamed chunk, 200 streams", "cpu_us_per_chunk", "us", goal=32, ratio=1.6),
     Row("chunks relayed", "chunks_per_s", "/s", digits=0),
+    Row("CPU per translated chunk (Anthropic to OpenAI)", "translated_cpu_us_per_chunk", "us", goal=60),
     Row("added latency at 1,000/s, p50", "latency_p50_ms", "ms", goal=0.5, is_added=True, digits=2),
     Row("added latency at 1,000/s, p99", "latency_p99_ms", "ms", goal=3, is_added=True, digits=2),
     Row("added time to first token at 200 streams, p50", "ttft_p50_ms", "ms", goal=1, is_added=True, digits=2),

@@ -55,6 +55,16 @@ base_url = "http://127.0.0.1:{upstream}/v1"
 allow_private = true
 api_key = "x"
 
+[providers.claude]
+kind = "anthropic"
+base_url = "http://127.0.0.1:{upstream}/v1"
+allow_private = true
+api_key = "x"
+
+[models."bench-translated"]
+deployments = [{{ provider = "claude", model = "mock" }}]
+price = {{ input = 1.0, output = 2.0 }}
+
 [models."bench"]
 deployments = [{{ provider = "mock", model = "mock" }}]
 price = {{ input = 1.0, output = 2.0 }}

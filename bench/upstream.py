@@ -1,4 +1,7 @@
-"""The mock upstream: a fixed plain answer of 0.4 KB, and streams that it paces itself, one chunk every `interval_s`."""
+"""The mock upstream: a fixed plain answer of 0.4 KB, and streams that it paces itself, one chunk every `interval_s`.
+
+At …/messages it speaks Anthropic's protocol, streams only: what the gateway translates for OpenAI's client.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,34 @@ FINISH = _chunk(_EVENT % (b"{}", b'"stop"', b""))
 DONE = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
+def _event(name: bytes, data: bytes) -> bytes:
+    return _chunk(b'event: %b\ndata: {"type":"%b",%b}\n\n' % (name, name, data))
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """One protocol's stream: what stands before the chunks, each of them, and the end."""
+
+    start: bytes
+    chunk: bytes
+    end: bytes
+
+
+CHAT = Wire(b"", CHUNK, FINISH + DONE)
+MESSAGES = Wire(
+    _event(
+        b"message_start",
+        b'"message":{"id":"msg_bench","type":"message","role":"assistant","model":"mock","content":[],"stop_reason":null,'
+        b'"stop_sequence":null,"usage":{"input_tokens":12,"output_tokens":1}}',
+    )
+    + _event(b"content_block_start", b'"index":0,"content_block":{"type":"text","text":""}'),
+    _event(b"content_block_delta", b'"index":0,"delta":{"type":"text_delta","text":" %b"}' % MARKER),
+    _event(b"content_block_stop", b'"index":0')
+    + _event(b"message_delta", b'"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":20}')
+    + _event(b"message_stop", b'"x":0')
+    + b"0\r\n\r\n",
+)
+
+
 class _Asked(msgspec.Struct):
     stream: bool = False
     max_tokens: int = 1
@@ -55,11 +86,12 @@ class _Asked(msgspec.Struct):
 class _Stream:
     """A stream under way. `left` counts the chunks still owed."""
 
-    __slots__ = ("asked", "exchange", "left")
+    __slots__ = ("asked", "exchange", "left", "wire")
 
-    def __init__(self, exchange: Exchange, asked: _Asked) -> None:
+    def __init__(self, exchange: Exchange, asked: _Asked, wire: Wire) -> None:
         self.exchange = exchange
         self.asked = asked
+        self.wire = wire
         self.left = asked.max_tokens - 1
 
     def step(self) -> bool:
@@ -68,13 +100,14 @@ class _Stream:
             return False
         if self.left > 0:
             self.left -= 1
-            self.exchange.write(CHUNK)
+            self.exchange.write(self.wire.chunk)
             return True
-        count = self.asked.max_tokens
-        usage = b""
-        if self.asked.stream_options:
+        end = self.wire.end
+        if self.wire is CHAT and self.asked.stream_options:
+            count = self.asked.max_tokens
             usage = _chunk(b'data: {"id":"chatcmpl-bench","choices":[],' + _USAGE % (count, count + 12) + b"}\n\n")
-        self.exchange.write(FINISH + usage + DONE)
+            end = FINISH + usage + DONE
+        self.exchange.write(end)
         self.exchange.end()
         return False
 
@@ -111,8 +144,9 @@ class MockUpstream:
             exchange.write(PLAIN)
             exchange.end()
             return
-        exchange.write(STREAM_HEAD + CHUNK)
-        self._phases[self._started % PHASES].add(_Stream(exchange, asked))
+        wire = MESSAGES if exchange.received.path.endswith("/messages") else CHAT
+        exchange.write(STREAM_HEAD + wire.start + wire.chunk)
+        self._phases[self._started % PHASES].add(_Stream(exchange, asked, wire))
         self._started += 1
 
     def _tick(self, phase: int, due_s: float) -> None:
