@@ -11,7 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test test-transcripts bench lint format lock prices docs clean
+.PHONY: serve test test-transcripts fuzz bench lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -22,6 +22,11 @@ test: $(VENV)/.dev tests/node/node_modules
 # Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
 test-transcripts: $(VENV)/.dev
 	$(BIN)/pytest -n $(WORKERS) -m transcripts -rs tests
+
+# Mutated bytes into every decoder, SECONDS for each.
+SECONDS ?= 60
+fuzz: $(VENV)/.dev
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(BENCH_FLAGS)

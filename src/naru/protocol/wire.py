@@ -55,6 +55,14 @@ def text_of(raw: Raw | None) -> str | None:
     return decode_str(raw) if raw is not None and first_byte(raw) == 0x22 else None
 
 
+def value_of(raw: Raw | None) -> Any:
+    """A value as Python has it; None also for what Python has no room for (1e400)."""
+    try:
+        return None if raw is None else decode_any(raw)
+    except BAD_JSON:
+        return None
+
+
 def rest_of(fields: Fields, known: Container[str]) -> Fields:
     """What nobody has a type for; null is as good as absent."""
     return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}

@@ -15,7 +15,7 @@ from msgspec import Raw
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import ReasoningPolicy
 from naru.protocol.reasoning import EXTENSIONS, is_count, is_on, names_of, read_extensions
-from naru.protocol.wire import decode_any, is_object
+from naru.protocol.wire import is_object, value_of
 
 #: providers.md A3.2: suggested budgets. xhigh and max mean the model's own maximum: the field is left out.
 _BUDGET_OF = {"minimal": 512, "low": 1_024, "medium": 4_096, "high": 16_384}
@@ -45,7 +45,8 @@ def read_policy(fields: dict[str, Raw]) -> ReasoningPolicy:
     readers = (("thinking", _from_thinking), ("reasoning", _from_reasoning))
     for name, reader in readers:
         if is_object(raw := fields.get(name)):
-            more = reader(decode_any(raw))
+            value = value_of(raw)
+            more = reader(value) if isinstance(value, dict) else None
             if more is not None:
                 del fields[name]
                 policy = _merged(policy, more)
@@ -104,7 +105,7 @@ _OWN_FIELDS = (
 
 def _decides(name: str, value: Any) -> bool:
     """Whether the field decides the form of the answer: a choice of `auto` or `none`, a format of `text` do not."""
-    value = decode_any(value) if isinstance(value, Raw) else value
+    value = value_of(value) if isinstance(value, Raw) else value
     if name == "tool_choice":
         return value not in (None, "auto", "none")
     return isinstance(value, dict) and value.get("type") not in (None, "text")
@@ -113,7 +114,7 @@ def _decides(name: str, value: Any) -> bool:
 def is_off(fields: dict[str, Any]) -> bool:
     """Whether thinking is switched off, in the words of DeepSeek or Qwen."""
     thinking = fields.get("thinking")
-    thinking = decode_any(thinking) if isinstance(thinking, Raw) else thinking
+    thinking = value_of(thinking) if isinstance(thinking, Raw) else thinking
     if isinstance(thinking, dict) and thinking.get("type") == "disabled":
         return True
     toggle = fields.get("enable_thinking")
