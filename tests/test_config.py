@@ -13,7 +13,7 @@ from naru import config_schema
 from naru.config import Secret, Settings, environment_names, load_settings
 from naru.config_schema import SECTIONS
 from naru.errors import ConfigError
-from naru.ledger.pricing import FREE, Rate
+from naru.ledger.pricing import FREE, RATES, UNIT_KEYS, Rate
 from naru.providers import load_providers
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -443,10 +443,10 @@ def setting_keys() -> set[str]:
         "models.timeouts": config_schema.Timeouts,
         "models.hedge": config_schema.HedgeSettings,
         "engines": config_schema.EngineSettings,
-        "price": Rate,
     }
     keys = {f"{prefix}.{name}" for prefix, cls in prefixes.items() for name in cls.__struct_fields__ if name != "name"}
-    return keys | {"home", "log_level", "price.currency"}
+    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency")}
+    return keys | price | {"home", "log_level"}
 
 
 def test_every_setting_has_a_row_in_the_document_and_every_row_a_setting() -> None:

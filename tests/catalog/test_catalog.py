@@ -147,6 +147,9 @@ def test_sandbox_names_may_carry_a_query() -> None:
         "sandbox/json",
         "sandbox/embed",
         "sandbox/rerank",
+        "sandbox/transcribe",
+        "sandbox/speech",
+        "sandbox/image",
     }
     assert all("play money" in model.label for model, _ in CATALOG.offers("sandbox"))
 
@@ -249,7 +252,7 @@ def test_won_need_a_rate_and_keep_their_currency() -> None:
         ("clova", "HCX-005"),
         ("dashscope", "text-embedding-v4"),
         ("openai", "no-such-model"),
-        ("openai", "whisper-1"),
+        ("openai", "dall-e-3"),
         ("openai", "gpt-image-1"),
         ("no-such-kind", "gpt-4o"),
         ("vllm", "gpt-4o"),

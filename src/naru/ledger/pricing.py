@@ -8,7 +8,7 @@ highest tier reached. One-row prices, nearly all of them, skip that and take a s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Literal
@@ -77,6 +77,18 @@ class Rate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 #: The rates in tokens.
 RATES = tuple(name for name in Rate.__struct_fields__ if name != "units")
+
+
+def unit_rate(key: str, nano: int, least: int) -> UnitRate:
+    """`key` is one of UNIT_KEYS."""
+    unit, per = UNIT_KEYS[key]
+    return UnitRate(unit=unit, nano=nano, per=per, least=least)
+
+
+def rate_of(rates: Mapping[str, int], units: UnitRate | None) -> Rate:
+    """Tokens by the names of RATES; they cost nothing where only units are billed."""
+    rate = Rate(input=0) if units is not None and "input" not in rates else Rate(input=rates["input"])
+    return msgspec.structs.replace(rate, **rates, units=units)
 
 
 class Window(Struct, frozen=True):
@@ -169,7 +181,7 @@ def usd_to_nano(usd: Decimal) -> int:
     if not usd.is_finite() or usd < 0:
         raise ValueError(f"a price is zero or more, not {usd}")
     if nano > MAX_NANO_PER_MILLION:
-        raise ValueError(f"{usd} per million tokens is beyond any price there is")
+        raise ValueError(f"{usd} is beyond any price there is, per million tokens or per unit")
     whole = int(nano)
     if whole != nano:
         raise ValueError(f"{usd} has more than nine decimals")
