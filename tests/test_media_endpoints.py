@@ -544,3 +544,21 @@ async def test_explain_knows_units(gateway: Gateway) -> None:
     assert found["attempts"][0]["cost_usd_at_most"] == "0.000002500"
     status, _, found = await posted(gateway, "/v1/explain", path="/v1/audio/transcriptions", model="sandbox/transcribe")
     assert (status, found["error"]["code"]) == (415, "unsupported_media_type")
+
+
+async def test_sound_and_images_may_be_slow_to_begin(tmp_path: Path) -> None:
+    """The time to the first content is for text: here `total_s` alone bounds the wait."""
+    config = """
+    [models.say]
+    deployments = [{ provider = "sandbox", model = "sandbox/speech?ttft_ms=400" }]
+    timeouts = { ttft_s = 0.01, total_s = 60 }
+    [models.late]
+    deployments = [{ provider = "sandbox", model = "sandbox/speech?hang=1" }]
+    timeouts = { total_s = 0.2 }
+    """
+    async with running(tmp_path, config) as gateway:
+        answer = await gateway.openai.audio.speech.create(model="say", input="hi", voice="v")
+        assert answer.content == wav(2 * 500)
+        with pytest.raises(openai.InternalServerError) as caught:
+            await gateway.openai.audio.speech.create(model="late", input="hi", voice="v")
+        assert caught.value.code == "upstream_timeout"
