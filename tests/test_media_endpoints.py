@@ -562,3 +562,17 @@ async def test_sound_and_images_may_be_slow_to_begin(tmp_path: Path) -> None:
         with pytest.raises(openai.InternalServerError) as caught:
             await gateway.openai.audio.speech.create(model="late", input="hi", voice="v")
         assert caught.value.code == "upstream_timeout"
+
+
+async def test_catalogue_models_have_the_endpoints_they_are_known_for(tmp_path: Path) -> None:
+    """A chat model asked for images, and an image model asked to speak, are refused before anything is sent."""
+    config = '[providers.openai]\nbase_url = "http://127.0.0.1:9/v1"\napi_key = "sk-x"\nallow_private = true'
+    async with running(tmp_path, config) as gateway:
+        for path, body, able in (
+            ("/v1/images/generations", {"model": "gpt-5-mini", "prompt": "x"}, "gpt-image-2"),
+            ("/v1/audio/speech", {"model": "gpt-image-2", "input": "x", "voice": "v"}, "tts-1"),
+            ("/v1/images/edits", {"model": "openai/tts-1", "prompt": "x"}, "gpt-image-2"),
+        ):
+            status, _, answer = await posted(gateway, path, **body)
+            assert (status, answer["error"]["code"]) == (400, "wrong_endpoint")
+            assert able in answer["error"]["message"]
