@@ -19,7 +19,9 @@ MAX_HEAD_BYTES = 16 * 1024
 
 _TYPE = re.compile(rb"multipart/form-data[ \t]*(?=;)", re.IGNORECASE)
 _DISPOSITION = re.compile(rb"form-data[ \t]*(?=;|$)", re.IGNORECASE)
-_PARAMETER = re.compile(rb';[ \t]*([\w!#$&^.+*-]+)=(?:"((?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"|([^\s;"]+))[ \t]*')
+_PARAMETER = re.compile(
+    rb';[ \t]*([\w!#$&^.+*-]+)=(?:"((?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"|([^\s;"]+))[ \t]*'
+)
 #: RFC 2046 5.1.1; the last character is no blank.
 _BOUNDARY = re.compile(rb"[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]")
 _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})

@@ -75,6 +75,8 @@ def test_a_form_that_cannot_be_served_names_its_field(parts: list[tuple[str, byt
         (IMAGES, {}, "prompt"),
         (IMAGES, {"prompt": "x", "n": 0}, "n"),
         (IMAGES, {"prompt": "x", "stream": "yes"}, "stream"),
+        (IMAGES, {"prompt": "x", "svg": {"model": "gpt-6-astra"}}, "svg"),
+        (IMAGES, {"prompt": "x", "output_format": "svg"}, "output_format"),
     ],
 )
 def test_json_that_cannot_be_served_names_its_field(dialect: Any, fields: dict[str, Any], param: str) -> None:
@@ -93,6 +95,15 @@ def test_edits_come_as_a_form_or_as_json() -> None:
     assert formed.estimate == plain.estimate
     assert formed.estimate is not None
     assert formed.estimate.media == Media("image", 2, True, image_input=2 * 1056, image_output=2 * 1056)
+
+
+@pytest.mark.parametrize("field", ["svg", "svg[model]"])
+def test_a_second_model_in_a_form_is_refused(field: str) -> None:
+    picture = ('name="image"; filename="a.png"', b"", b"1")
+    body = form(b"B", [picture, MODEL, (f'name="{field}"', b"", b"gpt-6-astra")])
+    with pytest.raises(BadRequest) as caught:
+        EDITS.read(body, "", [(b"content-type", content_type(b"B"))])
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", field)
 
 
 # --- Measures ---------------------------------------------------------------------------------------------------------

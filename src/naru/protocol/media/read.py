@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -64,6 +65,7 @@ class _ImageProbe(Struct, gc=False):
     n: Annotated[int, Meta(ge=1, le=MAX_IMAGES)] | None = None
     quality: str | None = None
     stream: bool | None = None
+    output_format: str | None = None
     images: Raw = Raw(b"null")
 
 
@@ -90,6 +92,7 @@ def read_images(body: bytes) -> MediaEnvelope:
         sent = len(msgspec.json.decode(probe.images, type=list[Raw])) if is_list(probe.images) else 0
     except BAD_JSON as error:
         raise refused(error, _RULES) from None
+    _check_svg(fields, probe.output_format)
     size = len(probe.prompt.encode("utf-8", "surrogatepass"))
     n = probe.n or 1
     estimate = drawn(size, n, probe.quality or "", sent)
@@ -107,12 +110,28 @@ def read_edits(body: bytes, headers: HeaderPairs) -> MediaEnvelope:
     images = form.files("image", "image[]")
     if not images:
         raise invalid("image", _RULES)
+    _check_svg(form.parts, form.text("output_format"))
     count = form.text("n") or "1"
     if not (count.isascii() and count.isdigit() and len(count) < 4 and 1 <= int(count) <= MAX_IMAGES):
         raise invalid("n", _RULES)
     size = len((form.text("prompt") or "").encode())
     estimate = drawn(size, int(count), form.text("quality") or "", len(images))
     return form.envelope(estimate, size, int(count))
+
+
+def _check_svg(names: Iterable[str], output_format: str | None) -> None:
+    """An SVG is written by a second model that the request names, and its tokens are told apart (`svg_usage`): neither the
+    key's models nor the price are about that one."""
+    found = next((name for name in names if name == "svg" or name.startswith("svg[")), None)
+    if found is None and (output_format or "").lower() == "svg":
+        found = "output_format"
+    if found is not None:
+        raise BadRequest(
+            f"`{found}` asks for an SVG, which a second model writes; Naru cannot bill that one yet. Ask for png, webp or "
+            "jpeg.",
+            code="unsupported_parameter",
+            param=found,
+        )
 
 
 def read_transcription(body: bytes, headers: HeaderPairs) -> MediaEnvelope:
