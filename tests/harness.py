@@ -49,8 +49,9 @@ class Gateway:
         self, body: bytes, path: str = "/v1/chat/completions", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of one POST on a connection of its own."""
-        given = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **headers}
-        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items() if value)
+        asked = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **asked}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
         head = f"POST {path} HTTP/1.1\r\nhost: naru\r\nconnection: close\r\ncontent-length: {len(body)}\r\n{lines}\r\n"
         return parse_answer(await self.raw(head.encode("latin-1") + body))
 

@@ -13,7 +13,7 @@ from naru import config_schema
 from naru.config import Secret, Settings, environment_names, load_settings
 from naru.config_schema import SECTIONS
 from naru.errors import ConfigError
-from naru.ledger.pricing import FREE, Rate
+from naru.ledger.pricing import FREE, RATES, UNIT_KEYS, Rate, UnitRate
 from naru.providers import load_providers
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -208,6 +208,13 @@ REFUSALS = [
     (MODEL + "hedge = { budget = 1.5 }", "models.m.hedge.budget: expected a number from 0 to 1, got 1.5"),
     (MODEL + "price = 0.42", 'models.m.price: expected "free" or { input = …, output = … }'),
     (MODEL + "price = { output = 1 }", "models.m.price.input: is missing"),
+    (MODEL + "price = { per_minute = 1, output = 1 }", "models.m.price.input: is missing"),
+    (MODEL + "price = { per_minut = 1 }", "models.m.price.per_minut: no such key (did you mean per_minute?)"),
+    (MODEL + "price = { per_minute = 1, per_image = 1 }", "models.m.price.per_image: a price counts one kind of unit"),
+    (MODEL + "price = { per_image = -1 }", "models.m.price.per_image: a price is zero or more"),
+    (MODEL + 'price = { per_image = "1" }', "models.m.price.per_image: expected a number"),
+    (MODEL + "price = { per_hour = 1, least = 0.5 }", "models.m.price.least: expected a whole number of units"),
+    (MODEL + "price = { input = 1, least = 10 }", "models.m.price.least: needs one of per_second, per_minute"),
     (MODEL + "price = { input = 1, ouput = 1 }", "models.m.price.ouput: no such key (did you mean output?)"),
     (MODEL + "price = { input = -1 }", "models.m.price.input: a price is zero or more"),
     (MODEL + "price = { input = 0.0000000001 }", "more than nine decimals"),
@@ -377,6 +384,24 @@ def test_prices_keep_every_digit() -> None:
     assert model.price.rows[0].rate == Rate(input=3, output=1, cached=3_000_000_000, thinking_output=8_400_000_000)
 
 
+@pytest.mark.parametrize(
+    ("said", "units"),
+    [
+        ("per_second = 0.0001", UnitRate(unit="second", nano=100_000)),
+        ("per_minute = 0.006", UnitRate(unit="second", nano=6_000_000, per=60)),
+        ("per_hour = 0.111, least = 10", UnitRate(unit="second", nano=111_000_000, per=3600, least=10)),
+        ("per_million_characters = 15", UnitRate(unit="character", nano=15_000_000_000, per=1_000_000)),
+        ("per_image = 0.04", UnitRate(unit="image", nano=40_000_000)),
+    ],
+)
+def test_prices_by_the_unit(said: str, units: UnitRate) -> None:
+    """Alone, and with tokens beside them."""
+    price = load(MODEL + f"price = {{ {said} }}").models["m"].price
+    assert price.rows[0].rate == Rate(input=0, units=units)
+    price = load(MODEL + f"price = {{ {said}, input = 1, image_output = 2 }}").models["m"].price
+    assert price.rows[0].rate == Rate(input=10**9, image_output=2 * 10**9, units=units)
+
+
 def test_free_is_a_price_that_somebody_said() -> None:
     assert load(MODEL + 'price = "free"').models["m"].price is FREE
     assert load(MODEL).models["m"].price is None
@@ -443,10 +468,10 @@ def setting_keys() -> set[str]:
         "models.timeouts": config_schema.Timeouts,
         "models.hedge": config_schema.HedgeSettings,
         "engines": config_schema.EngineSettings,
-        "price": Rate,
     }
     keys = {f"{prefix}.{name}" for prefix, cls in prefixes.items() for name in cls.__struct_fields__ if name != "name"}
-    return keys | {"home", "log_level", "price.currency"}
+    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency")}
+    return keys | price | {"home", "log_level"}
 
 
 def test_every_setting_has_a_row_in_the_document_and_every_row_a_setting() -> None:

@@ -41,6 +41,7 @@ from naru.protocol.clova import CLOVA
 from naru.protocol.dialect import ClientSide, UpstreamSide
 from naru.protocol.embeddings import EMBEDDINGS, EMBEDDINGS_CLOVA, EMBEDDINGS_GEMINI
 from naru.protocol.gemini import GEMINI
+from naru.protocol.media import EDITS, IMAGES, SPEECH, TRANSCRIPTION, TRANSLATION
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.openai_completions import OPENAI_COMPLETIONS
 from naru.protocol.openai_responses import OPENAI_RESPONSES
@@ -65,6 +66,11 @@ HOT: Mapping[str, ClientSide] = {
     "/v1/messages": ANTHROPIC_MESSAGES,
     "/v1/embeddings": EMBEDDINGS,
     "/v1/rerank": RERANK,
+    "/v1/audio/transcriptions": TRANSCRIPTION,
+    "/v1/audio/translations": TRANSLATION,
+    "/v1/audio/speech": SPEECH,
+    "/v1/images/generations": IMAGES,
+    "/v1/images/edits": EDITS,
 }
 #: The same for paths that name the model: prefix, what follows the name, dialect.
 PATTERNS: tuple[tuple[str, str, ClientSide], ...] = (
@@ -88,6 +94,11 @@ ENDPOINTS: Mapping[str, UpstreamSide] = {
     "rerank": RERANK,
     "rerank_dashscope": RERANK_DASHSCOPE,
     "rerank_clova": RERANK_CLOVA,
+    "transcription": TRANSCRIPTION,
+    "translation": TRANSLATION,
+    "speech": SPEECH,
+    "images": IMAGES,
+    "edits": EDITS,
 }
 
 

@@ -18,7 +18,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from naru.errors import ConfigError
-from naru.ledger.pricing import FREE, Price, PriceRow, Rate, krw_to_nano, make_price, usd_to_nano
+from naru.ledger.pricing import (
+    FREE,
+    RATES,
+    UNIT_KEYS,
+    Price,
+    PriceRow,
+    UnitRate,
+    krw_to_nano,
+    make_price,
+    rate_of,
+    unit_rate,
+    usd_to_nano,
+)
 
 MIB = 1 << 20
 
@@ -264,21 +276,47 @@ class Reader:
         return value
 
     def price(self, value: object, key: str) -> Price:
-        """`"free"`, or a table of USD (or KRW) per million tokens."""
+        """`"free"`, or a table of USD (or KRW): per million tokens, per unit of sound or images, or both."""
         if value == "free":
             return FREE
         if not isinstance(value, dict):
-            allowed = '"free" or { input = …, output = … } in USD per million tokens'
+            allowed = (
+                '"free" or { input = …, output = … } in USD per million tokens, or { per_minute = … } and its like'
+            )
             raise self.error(key, f"expected {allowed}, got {said(value)}")
-        self.known(value, [*RATES, "currency"], key)
-        if "input" not in value:
-            raise self.error(f"{key}.input", "is missing: the price of a million input tokens")
+        self.known(value, [*RATES, *UNIT_KEYS, "least", "currency"], key)
+        given = [name for name in UNIT_KEYS if name in value]
+        if "input" not in value and (not given or any(name in value for name in RATES)):
+            raise self.error(
+                f"{key}.input",
+                "is missing: the price of a million input tokens. What is billed otherwise has one of "
+                f"{', '.join(UNIT_KEYS)}",
+            )
         currency = value.get("currency", "USD")
         if currency not in ("USD", "KRW"):
             raise self.error(f"{key}.currency", f'expected "USD" or "KRW", got {said(currency)}')
-        rate = {name: self.nano(value[name], currency, f"{key}.{name}") for name in RATES if name in value}
+        figures = {
+            name: self.nano(value[name], currency, f"{key}.{name}") for name in (*RATES, *given) if name in value
+        }
+        rates = {name: figures[name] for name in RATES if name in figures}
+        rate = rate_of(rates, self.units(value, given, figures, key))
         fx = f"{self.krw_per_usd} KRW/USD" if currency == "KRW" else ""
-        return make_price((PriceRow(rate=Rate(**rate)),), source="config", currency=currency, fx=fx)
+        return make_price((PriceRow(rate=rate),), source="config", currency=currency, fx=fx)
+
+    def units(
+        self, value: Mapping[str, object], given: list[str], figures: Mapping[str, int], key: str
+    ) -> UnitRate | None:
+        """What is billed by the second, the character or the image."""
+        if len(given) > 1:
+            raise self.error(f"{key}.{given[1]}", f"a price counts one kind of unit, and it has {given[0]} already")
+        if not given:
+            if "least" in value:
+                raise self.error(f"{key}.least", f"needs one of {', '.join(UNIT_KEYS)} beside it")
+            return None
+        least = value.get("least", 0)
+        if not isinstance(least, int) or isinstance(least, bool) or least < 0:
+            raise self.error(f"{key}.least", f"expected a whole number of units from 0, got {said(least)}")
+        return unit_rate(given[0], figures[given[0]], least)
 
     def nano(self, value: object, currency: str, key: str) -> int:
         amount = self.leaf(Decimal, value, key)
@@ -292,7 +330,6 @@ class Reader:
             raise self.error(key, str(error)) from None
 
 
-RATES = Rate.__struct_fields__
 TEXTUAL = (Secret, Path)
 NAMES: dict[Any, str] = {
     str: "text in quotes",

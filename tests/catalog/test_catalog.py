@@ -15,7 +15,7 @@ import naru.catalog
 from naru.catalog import load_catalog
 from naru.catalog.files import ModelData, OverlayFile, RowData, SnapshotFile, decode_overlay
 from naru.ledger.pricing import cost_nano
-from naru.protocol.messages import Usage
+from naru.protocol.messages import Media, Usage
 from naru.providers import load_providers
 
 CATALOG = load_catalog()
@@ -147,6 +147,9 @@ def test_sandbox_names_may_carry_a_query() -> None:
         "sandbox/json",
         "sandbox/embed",
         "sandbox/rerank",
+        "sandbox/transcribe",
+        "sandbox/speech",
+        "sandbox/image",
     }
     assert all("play money" in model.label for model, _ in CATALOG.offers("sandbox"))
 
@@ -249,7 +252,7 @@ def test_won_need_a_rate_and_keep_their_currency() -> None:
         ("clova", "HCX-005"),
         ("dashscope", "text-embedding-v4"),
         ("openai", "no-such-model"),
-        ("openai", "whisper-1"),
+        ("openai", "dall-e-3"),
         ("openai", "gpt-image-1"),
         ("no-such-kind", "gpt-4o"),
         ("vllm", "gpt-4o"),
@@ -287,3 +290,28 @@ def test_starting_reads_neither_the_price_package_nor_its_snapshot() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "usage", "nano"),
+    [
+        # USD 0.36 and 0.27 an hour, 15 a million characters, 0.111 an hour for at least ten seconds
+        ("whisper-1", "transcription", Usage(media=Media("second", 60)), 6_000_000),
+        ("gpt-transcribe", "transcription", Usage(media=Media("second", 60)), 4_500_000),
+        ("tts-1", "speech", Usage(media=Media("character", 1000)), 15_000_000),
+        ("groq/whisper-large-v3", "translation", Usage(media=Media("second", 1)), 308_334),
+        # USD 6 a million tokens of sound, 2.5 of text, 10 out; 8 of images in, 5 of text, 30 out
+        ("gpt-4o-transcribe", "transcription", Usage(110, 10, audio_input=100, media=Media("second", 10)), 725_000),
+        ("gpt-image-2.5-flare", "edits", Usage(110, 10, media=Media("image", 1, False, 100, 10)), 1_150_000),
+    ],
+)
+def test_sound_and_images_are_priced_and_known_for_what_they_do(
+    model: str, family: str, usage: Usage, nano: int
+) -> None:
+    found = CATALOG.get(model)
+    assert found is not None
+    assert family in found.capabilities.endpoints
+    price = found.offers[0].price
+    assert price is not None
+    assert cost_nano(price, usage, NOW) == nano
+    assert (price.source, price.as_of) == ("genai-prices 0.2.3", "2026-11-10")

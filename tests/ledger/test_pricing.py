@@ -15,14 +15,16 @@ from naru.ledger.pricing import (
     FREE,
     PriceRow,
     Rate,
+    UnitRate,
     Window,
+    as_billed,
     cost_nano,
     krw_to_nano,
     make_price,
     upper_bound_nano,
     usd_to_nano,
 )
-from naru.protocol.messages import Usage
+from naru.protocol.messages import Media, Usage
 
 
 def at(text: str) -> float:
@@ -313,3 +315,110 @@ def test_the_short_path_equals_the_formula(rate, usage) -> None:
     short = make_price((PriceRow(rate=rate),), source="test")
     rows = (PriceRow(rate=rate), PriceRow(rate=Rate(input=1), min_input_tokens=10**12))
     assert cost_nano(short, usage, NOW) == cost_nano(make_price(rows, source="test"), usage, NOW)
+
+
+# --- Seconds, characters and images -----------------------------------------------------------------------------------
+
+HOUR = UnitRate(unit="second", nano=usd("0.36"), per=3600)
+GROQ = UnitRate(unit="second", nano=usd("0.111"), per=3600, least=10)
+CHARACTERS = UnitRate(unit="character", nano=usd("15"), per=1_000_000)
+IMAGE = UnitRate(unit="image", nano=usd("0.04"))
+
+
+def by_unit(units: UnitRate, **rates: str):
+    rate = Rate(**{"input": 0, **{name: usd(value) for name, value in rates.items()}}, units=units)
+    return make_price((PriceRow(rate=rate),), source="test")
+
+
+#: (what, price, usage, nano-USD worked out by hand)
+UNIT_ROWS = [
+    ("an hour and a second", by_unit(HOUR), Usage(media=Media("second", 3601)), 360_100_000),
+    ("no whole nano: up, once", by_unit(GROQ), Usage(media=Media("second", 11)), 339_167),
+    ("less than the least", by_unit(GROQ), Usage(media=Media("second", 1)), 308_334),
+    ("a character", by_unit(CHARACTERS), Usage(media=Media("character", 1)), 15_000),
+    ("images", by_unit(IMAGE), Usage(media=Media("image", 3)), 120_000_000),
+    ("tokens cost nothing beside them", by_unit(IMAGE), Usage(10**6, 10**6, media=Media("image", 1)), 40_000_000),
+    ("unless they have a price", by_unit(HOUR, input="1", output="2"), Usage(3, 1, media=Media("second", 1)), 105_000),
+    ("another unit is not billed", by_unit(GROQ, input="1"), Usage(5, media=Media("image", 9)), 5_000),
+    ("no media, no units", by_unit(GROQ, input="1"), Usage(5), 5_000),
+    (
+        "image tokens in and out",
+        flat(input="5", cached="1.25", image_input="8", output="10", image_output="32"),
+        Usage(100, 50, 10, media=Media("image", 1, False, 60, 40)),
+        30 * 5_000 + 10 * 1_250 + 60 * 8_000 + 10 * 10_000 + 40 * 32_000,
+    ),
+    (
+        "without a price of their own",
+        flat(input="5", output="10"),
+        Usage(9, 9, media=Media("image", 1, False, 9, 9)),
+        135_000,
+    ),
+    (
+        "parts beyond their whole",
+        flat(input="5", output="10"),
+        Usage(9, 9, media=Media("image", 1, False, 99, 99)),
+        135_000,
+    ),
+]
+
+
+@pytest.mark.parametrize(("price", "usage", "nano"), [row[1:] for row in UNIT_ROWS], ids=[row[0] for row in UNIT_ROWS])
+def test_units_are_billed_to_the_nano(price, usage, nano) -> None:
+    assert cost_nano(price, usage, NOW) == nano
+
+
+def test_a_price_knows_what_it_bills() -> None:
+    assert (by_unit(HOUR).unit, by_unit(HOUR).bills_tokens, by_unit(HOUR).is_free) == ("second", False, False)
+    assert by_unit(HOUR, input="1").bills_tokens
+    assert (flat(input="1").unit, flat(input="1").bills_tokens) == ("", True)
+    assert (FREE.is_free, FREE.bills_tokens) == (True, True)
+    assert by_unit(UnitRate(unit="image", nano=0)).is_free
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        (HOUR, IMAGE),
+        (UnitRate(unit="image", nano=-1),),
+        (UnitRate(unit="image", nano=1, per=0),),
+        (UnitRate(unit="image", nano=1, least=-1),),
+    ],
+)
+def test_a_price_in_units_that_makes_no_sense_is_refused(units) -> None:
+    rows = [PriceRow(rate=Rate(input=0, units=unit), min_input_tokens=place) for place, unit in enumerate(units)]
+    with pytest.raises(ValueError, match="unit"):
+        make_price(rows, source="test")
+
+
+def test_old_prices_keep_their_version() -> None:
+    """The same bill, the same version: entries written before units were known name it."""
+    assert flat(input="2.50", cached="1.25", output="10").version == "19aafdad1d7e1e2a"
+
+
+def test_guesses_are_kept_only_where_they_are_billed() -> None:
+    """And the mark is about what is billed."""
+    guess = Usage(90, 5, is_estimated=True, media=Media("second", 9))
+    assert as_billed(by_unit(HOUR), guess) == Usage(media=Media("second", 9))
+    assert as_billed(flat(input="1"), guess) == guess
+    exact = Usage(90, 5, media=Media("second", 9, True))
+    assert as_billed(by_unit(HOUR), exact) == replace(exact, is_estimated=True)
+    assert as_billed(flat(input="1"), exact) == exact
+    assert as_billed(by_unit(HOUR), Usage(1, 2)) == Usage(1, 2)
+
+
+units_of = st.builds(
+    UnitRate,
+    unit=st.just("second"),
+    nano=st.integers(0, 10**12),
+    per=st.sampled_from([1, 60, 3600, 10**6]),
+    least=st.integers(0, 20),
+)
+
+
+@given(rates, units_of, usages, st.integers(0, 10**6), st.integers(0, 10**6), moments)
+def test_units_never_cost_less_and_stay_within_the_bound(rate, unit, usage, units, more, moment) -> None:
+    price = make_price((PriceRow(rate=replace(rate, units=unit)),), source="test")
+    cost = cost_nano(price, replace(usage, media=Media("second", units)), moment)
+    assert cost >= cost_nano(price, usage, moment)
+    assert cost <= cost_nano(price, replace(usage, media=Media("second", units + more)), moment)
+    assert cost <= upper_bound_nano(price, usage.input, usage.output, moment, units + more)

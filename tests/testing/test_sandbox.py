@@ -83,6 +83,9 @@ async def test_models_are_labelled_as_a_sandbox(client: AsyncOpenAI) -> None:
         "sandbox/json",
         "sandbox/embed",
         "sandbox/rerank",
+        "sandbox/transcribe",
+        "sandbox/speech",
+        "sandbox/image",
     ]
     assert {model.owned_by for model in listed} == {"naru-sandbox"}
     assert (await client.models.retrieve("sandbox/echo")).id == "sandbox/echo"

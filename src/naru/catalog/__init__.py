@@ -80,14 +80,13 @@ class Catalog:
         return tuple(self._models.values())
 
     def offers(self, provider_kind: str) -> list[tuple[Model, Offer]]:
-        """What a provider offers. For one that our tables lack, what the snapshot has of it, under `kind/name`."""
+        """What a provider offers: what our tables have of it, then what only the snapshot has, under `kind/name`."""
         pairs = ((model, offer) for model in self._models.values() for offer in model.offers)
         ours = [(model, offer) for model, offer in pairs if offer.provider == provider_kind]
-        if ours:
-            return ours
         found = self._load_snapshot().kinds.get(provider_kind, ())
-        models = (self._snapshot_model(provider_kind, entry.id, entry) for entry in found)
-        return [(model, model.offers[0]) for model in models]
+        rest = (entry for entry in found if (provider_kind, entry.id.lower()) not in self._prices)
+        models = (self._snapshot_model(provider_kind, entry.id, entry) for entry in rest)
+        return [*ours, *((model, model.offers[0]) for model in models)]
 
     def price(self, provider_kind: str, upstream_model: str, at: float, region: str | None = None) -> Price | None:
         """The list price of a model at a provider for a request that starts at `at` (Unix seconds); None: unpriced.

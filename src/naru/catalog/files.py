@@ -17,11 +17,24 @@ import msgspec
 from msgspec import Raw, Struct
 
 from naru.catalog.models import Capabilities
-from naru.ledger.pricing import Price, PriceRow, Rate, Window, krw_to_nano, make_price, usd_to_nano
+from naru.ledger.pricing import (
+    RATES,
+    UNIT_KEYS,
+    Price,
+    PriceRow,
+    Window,
+    krw_to_nano,
+    make_price,
+    rate_of,
+    unit_rate,
+    usd_to_nano,
+)
 
 
 class RowData(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from"}):
-    input: Decimal
+    """Tokens, or one of `per_second` to `per_image` (in money for so many), or both; `least` units are billed at least."""
+
+    input: Decimal | None = None
     output: Decimal | None = None
     cached: Decimal | None = None
     cache_write: Decimal | None = None
@@ -30,6 +43,14 @@ class RowData(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": 
     audio_output: Decimal | None = None
     reasoning: Decimal | None = None
     thinking_output: Decimal | None = None
+    image_input: Decimal | None = None
+    image_output: Decimal | None = None
+    per_second: Decimal | None = None
+    per_minute: Decimal | None = None
+    per_hour: Decimal | None = None
+    per_million_characters: Decimal | None = None
+    per_image: Decimal | None = None
+    least: int = 0
     above: int = 0
     since: date | None = None
     until: date | None = None
@@ -139,9 +160,12 @@ def price_of(rows: tuple[RowData, ...], origin: Origin, windows: Mapping[str, Wi
         raise ValueError(f"unknown currency {origin.currency}")
 
     def row_of(data: RowData) -> PriceRow:
-        rates = {name: to_nano(value) for name in RATES if (value := getattr(data, name)) is not None}
+        figures = {name: to_nano(value) for name in (*RATES, *UNIT_KEYS) if (value := getattr(data, name)) is not None}
+        units = [unit_rate(name, figures.pop(name), data.least) for name in UNIT_KEYS if name in figures]
+        if len(units) > 1 or not ("input" in figures or units):
+            raise ValueError("a row has an input price, or one price by the unit, or both")
         return PriceRow(
-            rate=Rate(**rates),
+            rate=rate_of(figures, units[0] if units else None),
             min_input_tokens=data.above + 1 if data.above else 0,
             valid_from=data.since,
             valid_until=data.until,
@@ -159,6 +183,3 @@ def windows_of(data: WindowData) -> tuple[Window, ...]:
 def second_of(text: str) -> int:
     moment = time.fromisoformat(text)
     return moment.hour * 3600 + moment.minute * 60 + moment.second
-
-
-RATES = Rate.__struct_fields__

@@ -73,4 +73,6 @@ def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None
     limit = envelope.max_output_tokens  # 0 where nothing is generated
     max_output = ((deployment.max_output or DEFAULT_MAX_OUTPUT) if limit is None else limit) * envelope.n
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
-    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now)).decode()
+    media = envelope.estimate.media if envelope.estimate is not None else None
+    units = media.units if media is not None else 0
+    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now, units)).decode()

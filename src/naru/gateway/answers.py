@@ -13,7 +13,7 @@ import msgspec
 
 from naru.errors import NaruError, UpstreamBroken, UpstreamError
 from naru.gateway.call import Target
-from naru.protocol.dialect import StreamRelay
+from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.retry_after import retry_after
 from naru.transport.exchange import Exchange
 from naru.transport.upstream import Connection, Headers
@@ -103,13 +103,16 @@ class StreamAnswer:
     """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`."""
 
     __slots__ = (
-        "_future", "_held", "connection", "error", "exchange", "headers", "is_ended", "is_gone", "is_over", "loop", "plain",
-        "relay", "status",
+        "_future", "_held", "_media", "connection", "content_type", "error", "exchange", "headers", "is_ended", "is_gone",
+        "is_over", "loop", "plain", "relay", "status",
     )  # fmt: skip
 
-    def __init__(self, relay: StreamRelay, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, relay: StreamRelay, loop: asyncio.AbstractEventLoop, media: MediaRelay | None = None) -> None:
+        """`media` is `relay` itself where it is one: then its stream need not be events."""
         self.relay = relay
         self.loop = loop
+        self._media = media
+        self.content_type = b""
         self.connection: Connection | None = None
         self.exchange: Exchange | None = None
         self.plain: PlainAnswer | None = None
@@ -127,9 +130,14 @@ class StreamAnswer:
     def on_head(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        content_type = next((value for name, value in headers if name == b"content-type"), b"")
-        if status != 200 or not content_type.lower().startswith(b"text/event-stream"):
-            self.plain = PlainAnswer(self._future, MAX_ERROR_BYTES)  # type: ignore[arg-type]
+        self.content_type = kind = next((value for name, value in headers if name == b"content-type"), b"")
+        media = self._media
+        if media is None:
+            is_stream, limit = kind.lower().startswith(b"text/event-stream"), MAX_ERROR_BYTES
+        else:
+            is_stream, limit = media.takes(kind), MAX_ANSWER_BYTES
+        if status != 200 or not is_stream:
+            self.plain = PlainAnswer(self._future, limit)  # type: ignore[arg-type]
             self.plain.on_head(status, headers)
 
     def on_data(self, data: bytes) -> None:
@@ -218,6 +226,11 @@ class StreamAnswer:
             self._future = self.loop.create_future()
             await self._future
 
+    @property
+    def tells_errors(self) -> bool:
+        """Whether an error can be told in the stream: an event can, in the middle of sound it would be noise."""
+        return self._media is None or self._media.is_events
+
     def cut(self, error: NaruError) -> None:
         """Ends the stream from our side (shutdown)."""
         if not self.is_over:
@@ -271,6 +284,13 @@ def inflate(plain: Plain) -> bytes:
     if not unpacker.eof:
         raise UpstreamBroken("The upstream's compressed answer is cut off.", code="upstream_incomplete")
     return body
+
+
+def typed(whole: WholeAnswer, plain: Plain) -> WholeAnswer:
+    """With the upstream's own content type where the dialect leaves that to it."""
+    if not whole.content_type:
+        whole.content_type = plain.header(b"content-type") or b"application/octet-stream"
+    return whole
 
 
 def refusal(plain: Plain, target: Target, now: float) -> UpstreamError:

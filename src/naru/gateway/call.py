@@ -10,7 +10,7 @@ import msgspec
 
 from naru.ledger.ledger import Permit
 from naru.protocol.bridge import Upstream
-from naru.protocol.dialect import ClientSide, Envelope, UpstreamSide
+from naru.protocol.dialect import MEDIA_FAMILIES, ClientSide, Envelope, Forwarded, UpstreamSide
 from naru.protocol.replay import Replay
 from naru.routing.table import Deployment
 from naru.storage.records import KeyRecord
@@ -40,10 +40,10 @@ class Target(msgspec.Struct, frozen=True):
     stream_head: bytes
     header_value: bytes
 
-    def request(self, body: bytes, is_stream: bool, more_headers: bytes = b"") -> tuple[bytes, ...]:
+    def request(self, forwarded: Forwarded, is_stream: bool, more_headers: bytes = b"") -> tuple[bytes, ...]:
         """The pieces of a whole request. `more_headers` are lines, each with its line end."""
-        head = self.stream_head if is_stream else self.whole_head
-        return head, b"%d\r\n%b\r\n" % (len(body), more_headers), body
+        head, body = self.stream_head if is_stream else self.whole_head, forwarded.body
+        return head, b"%d\r\ncontent-type: %b\r\n%b\r\n" % (len(body), forwarded.content_type, more_headers), body
 
 
 def target_for(
@@ -55,11 +55,12 @@ def target_for(
     origin = pool.origin
     default_port = 443 if origin.scheme == "https" else 80
     host = origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
-    lines = [f"host: {host}", "content-type: application/json", "user-agent: naru"]
+    lines = [f"host: {host}", "user-agent: naru"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     common = "\r\n".join(lines)
-    plain_accepts = "accept: application/json\r\naccept-encoding: gzip"
-    stream_accepts = "accept: text/event-stream\r\naccept-encoding: identity"
+    types = ("*/*", "*/*") if dialect.name in MEDIA_FAMILIES else ("application/json", "text/event-stream")
+    plain_accepts = f"accept: {types[0]}\r\naccept-encoding: gzip"
+    stream_accepts = f"accept: {types[1]}\r\naccept-encoding: identity"
     whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\n{plain_accepts}\r\ncontent-length: "
     stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\n{stream_accepts}\r\ncontent-length: "
     return Target(

@@ -38,6 +38,7 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
 
 def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
+    reported = reported or envelope.estimate
     if reported is not None and not reported.is_estimated:
         return reported
     if reported is not None:
@@ -48,6 +49,14 @@ def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: 
         output=estimate_tokens_bytes(output_chars),
         is_estimated=True,
     )
+
+
+def sound_cost(call: Call) -> int:
+    """Nano-dollars for an answer that reports nothing, at the target that was called last."""
+    assert call.last_target is not None
+    price = call.last_target.deployment.price
+    assert price is not None
+    return call.permit.cost(price, usage_or_estimate(None, call.envelope, 0))
 
 
 def settlement(
@@ -92,8 +101,9 @@ def failed(call: Call, error: BaseException) -> Settlement:
 
 def unpriced(model: str) -> str:
     return (
-        f"The model {model!r} has no known price, and Naru does not bill a silent zero. The operator can set price = "
-        '{ input = …, output = … } (USD per million tokens) or price = "free" for it in naru.toml.'
+        f"The model {model!r} has no known price for such requests, and Naru does not bill a silent zero. The operator can "
+        "set price = { input = …, output = … } (USD per million tokens; also per_minute of sound, per_million_characters, "
+        'per_image) or price = "free" for it in naru.toml.'
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import structlog
@@ -14,13 +14,13 @@ import structlog
 from naru.cache.turns import TurnStore
 from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
 from naru.gateway import endings
-from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal
+from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal, typed
 from naru.gateway.auth import Auth, allow_model
 from naru.gateway.call import Call, RequestIds, Target
 from naru.ledger.ledger import Ask, Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
-from naru.protocol.dialect import Envelope, WholeAnswer
+from naru.protocol.dialect import Envelope, MediaRelay, WholeAnswer
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
 from naru.routing.plan import plan
@@ -116,7 +116,8 @@ class Gateway:
                 "server.max_body_bytes."
             )
         exchange = call.exchange
-        return call.dialect.read(body, f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path)
+        path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
+        return call.dialect.read(body, path, exchange.headers)
 
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
@@ -125,9 +126,12 @@ class Gateway:
         if whole is None:
             self._settle(call, endings.left_early(call))
             return
+        self._tell(call, whole)
+
+    def _tell(self, call: Call, whole: WholeAnswer) -> None:
         usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
-        headers = call.headers(b"application/json")
+        headers = call.headers(whole.content_type)
         headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
         call.exchange.reply(200, headers, whole.body)
 
@@ -136,9 +140,16 @@ class Gateway:
         if answer is None:
             self._settle(call, endings.left_early(call))
             return
+        if isinstance(answer, WholeAnswer):
+            self._tell(call, answer)
+            return
         call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
         exchange = call.exchange
-        exchange.start(200, call.headers(call.dialect.stream_type) + STREAM_HEADERS)
+        headers = call.headers(call.dialect.stream_type or answer.content_type) + STREAM_HEADERS
+        if not answer.tells_errors:
+            # Sound has no place for a usage, so what it costs follows from the request alone, and is known now.
+            headers.append((b"x-naru-cost-usd", endings.cost_usd(endings.sound_cost(call))))
+        exchange.start(200, headers)
         call.is_started = True
         self.live.add(answer)
         try:
@@ -148,6 +159,9 @@ class Gateway:
             self.live.discard(answer)
             answer.cut(ShuttingDown("The gateway stopped before this answer was complete."))
             self._settle(call, endings.stream_end(call, answer))
+        if answer.error is not None and not answer.tells_errors:
+            exchange.cut()
+            return
         if answer.error is not None:
             exchange.write(call.dialect.encode_stream_error(answer.error))
         exchange.finish()
@@ -192,22 +206,22 @@ class Gateway:
         if self.policy.abort_on_disconnect:
             call.exchange.listener = Abandon(answer)
         bridge = self.dialects.between(call.dialect, target.dialect)
-        is_gathered = must_stream(call.envelope, quirks)
+        is_gathered = must_stream(call.envelope, quirks) and not bridge.is_media
         await self._send(call, target, bridge, answer, is_gathered)
         plain = await answer.future
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
-        body = inflate(plain)
         tell = bridge.gathered if is_gathered else bridge.whole
-        return tell(body, call.envelope, quirks, call.replay)
+        return typed(tell(inflate(plain), call.envelope, quirks, call.replay), plain)
 
-    async def _open(self, call: Call, target: Target) -> StreamAnswer:
-        """A stream that has shown its first content."""
+    async def _open(self, call: Call, target: Target) -> StreamAnswer | WholeAnswer:
+        """A stream that has shown its first content; of sound or images also a whole answer."""
         deployment = target.deployment
         assert deployment.price is not None
         price = partial(call.permit.cost, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
-        answer = StreamAnswer(bridge.stream(call.envelope, deployment.quirks, price, call.replay), self.loop)
+        relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
+        answer = StreamAnswer(relay, self.loop, cast(MediaRelay, relay) if bridge.is_media else None)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
         plain = await answer.ready()
@@ -215,6 +229,8 @@ class Gateway:
             return answer
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
+        if bridge.is_media:
+            return typed(bridge.whole(inflate(plain), call.envelope, deployment.quirks), plain)
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
     async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
@@ -228,9 +244,9 @@ class Gateway:
         call.is_sent = True
         # One deadline covers all attempts; each attempt has its own first-content time.
         now = self.loop.time()
-        first_s = timeouts.ttft_s if is_stream else timeouts.total_s
+        first_s = timeouts.ttft_s if is_stream and not bridge.is_media else timeouts.total_s
         left_s = max(0.0, timeouts.total_s - (now - call.started))
-        request = target.request(forwarded.body, is_stream, call.passed_headers(target))
+        request = target.request(forwarded, is_stream, call.passed_headers(target))
         connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     # --- Endings --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import msgspec
 
 from naru.clock import Clock
 from naru.errors import Overloaded
-from naru.ledger.pricing import Price, cost_nano
+from naru.ledger.pricing import Price, as_billed, cost_nano
 from naru.protocol.messages import Usage
 from naru.storage.port import Store
 from naru.storage.records import LedgerEntry
@@ -99,6 +99,10 @@ class Ledger:
     def record(self, permit: Permit, end: Settlement) -> int:
         self.open_permits -= 1
         ask, usage, price = permit.ask, end.usage or NO_USAGE, end.price
+        unit, units = "", 0
+        if usage.media is not None and price is not None:
+            usage = as_billed(price, usage)
+            unit, units = (usage.media.unit, usage.media.units) if usage.media else ("", 0)
         cost = permit.cost(price, usage) if price is not None and end.usage is not None else 0
         self.waiting.append(
             LedgerEntry(
@@ -107,7 +111,7 @@ class Ledger:
                 usage.cache_write + usage.cache_write_1h, usage.reasoning, usage.is_estimated, cost,
                 price.version if price else None, price.source if price else None,
                 int((self.clock.monotonic() - permit.started) * 1e6), None if end.ttft_s is None else int(end.ttft_s * 1e6),
-                end.attempts,
+                end.attempts, unit, units,
             )
         )  # fmt: skip
         if self._flush_timer is None:

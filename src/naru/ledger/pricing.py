@@ -8,14 +8,15 @@ highest tier reached. One-row prices, nearly all of them, skip that and take a s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from naru.protocol.messages import Usage
+from naru.protocol.messages import Media, Usage
 
 NANO_PER_USD = 1_000_000_000
 #: Rates are per million tokens.
@@ -27,11 +28,34 @@ EPOCH_WEEKDAY = 3
 MAX_NANO_PER_MILLION = 1_000_000 * NANO_PER_USD
 
 
+#: How a price in units may be written: the unit, and how many of them the figure is for.
+UNIT_KEYS: dict[str, tuple[Literal["second", "character", "image"], int]] = {
+    "per_second": ("second", 1),
+    "per_minute": ("second", 60),
+    "per_hour": ("second", 3600),
+    "per_million_characters": ("character", 1_000_000),
+    "per_image": ("image", 1),
+}
+
+
+class UnitRate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nano-USD for `per` units: seconds of sound, characters spoken, images. `least`: the fewest units a request is billed
+    for (Groq bills 10 seconds of every shorter recording)."""
+
+    unit: Literal["second", "character", "image"]
+    nano: int
+    per: int = 1
+    least: int = 0
+
+
 class Rate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Nano-USD per million tokens. What is None falls back, never to zero:
 
     output -> input (embeddings list no output) · cached -> input · cache_write -> input ·
-    cache_write_1h -> cache_write · audio_input -> input · audio_output -> output · reasoning -> output.
+    cache_write_1h -> cache_write · audio_input -> input · audio_output -> output · reasoning -> output ·
+    image_input -> input · image_output -> output.
+
+    `units` comes on top: what is billed by the second, the character or the image, mostly in place of tokens (input 0).
 
     `thinking_output` is another thing than `reasoning`: when a request thought at all, its **whole** output costs that
     (Alibaba's hybrid models, providers.md C5 and C8); `reasoning` prices the thinking tokens alone.
@@ -46,6 +70,25 @@ class Rate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     audio_output: int | None = None
     reasoning: int | None = None
     thinking_output: int | None = None
+    image_input: int | None = None
+    image_output: int | None = None
+    units: UnitRate | None = None
+
+
+#: The rates in tokens.
+RATES = tuple(name for name in Rate.__struct_fields__ if name != "units")
+
+
+def unit_rate(key: str, nano: int, least: int) -> UnitRate:
+    """`key` is one of UNIT_KEYS."""
+    unit, per = UNIT_KEYS[key]
+    return UnitRate(unit=unit, nano=nano, per=per, least=least)
+
+
+def rate_of(rates: Mapping[str, int], units: UnitRate | None) -> Rate:
+    """Tokens by the names of RATES; they cost nothing where only units are billed."""
+    rate = Rate(input=0) if units is not None and "input" not in rates else Rate(input=rates["input"])
+    return msgspec.structs.replace(rate, **rates, units=units)
 
 
 class Window(Struct, frozen=True):
@@ -87,6 +130,9 @@ class _Rule(Struct, frozen=True):
     audio_output: int
     reasoning: int
     thinking_output: int | None
+    image_input: int
+    image_output: int
+    units: UnitRate | None
     min_input_tokens: int
     from_s: float
     until_s: float
@@ -104,7 +150,10 @@ class _Rule(Struct, frozen=True):
 class Price(Struct, frozen=True):
     """One model's price. Made by `make_price` only. `version` is a hash of everything that decides a cost, so the same
     version means the same bill. `currency` is the list's own; `fx` says how it became USD ("1390 KRW/USD").
-    `as_of` is the day the source was read (ISO), empty for an operator's own figure."""
+    `as_of` is the day the source was read (ISO), empty for an operator's own figure.
+
+    `unit` is what its rows bill beside tokens, empty for nothing; `bills_tokens` is False where tokens cost nothing
+    because the unit is all that is billed."""
 
     version: str
     source: str
@@ -115,6 +164,8 @@ class Price(Struct, frozen=True):
     fx: str
     rules: tuple[_Rule, ...]
     flat: _Rule | None
+    unit: str = ""
+    bills_tokens: bool = True
 
     def __repr__(self) -> str:
         return f"Price({self.version} {self.source} {self.as_of})"
@@ -130,7 +181,7 @@ def usd_to_nano(usd: Decimal) -> int:
     if not usd.is_finite() or usd < 0:
         raise ValueError(f"a price is zero or more, not {usd}")
     if nano > MAX_NANO_PER_MILLION:
-        raise ValueError(f"{usd} per million tokens is beyond any price there is")
+        raise ValueError(f"{usd} is beyond any price there is, per million tokens or per unit")
     whole = int(nano)
     if whole != nano:
         raise ValueError(f"{usd} has more than nine decimals")
@@ -165,6 +216,11 @@ def make_price(
         raise ValueError("a price needs at least one row")
     rules = tuple(_rule(row) for row in sorted(rows, key=_precedence))
     first = rules[0]
+    units = [rule.units for rule in rules if rule.units is not None]
+    unit = units[0].unit if units else ""
+    if any(each.unit != unit for each in units):
+        raise ValueError("the rows of a price count one kind of unit")
+    has_tokens = any(rule.max_input or rule.max_output for rule in rules)
     is_flat = len(rules) == 1 and first.from_s == float("-inf") and first.until_s == float("inf")
     content = msgspec.json.encode((rows, currency, fx, source), order="deterministic")
     return Price(
@@ -173,10 +229,12 @@ def make_price(
         as_of=as_of,
         currency=currency,
         rows=rows,
-        is_free=all(rule.max_input == 0 == rule.max_output for rule in rules),
+        is_free=not has_tokens and not any(each.nano for each in units),
         fx=fx,
         rules=rules,
         flat=first if is_flat else None,
+        unit=unit,
+        bills_tokens=has_tokens or not units,
     )
 
 
@@ -184,7 +242,8 @@ def cost_nano(price: Price, usage: Usage, at: float) -> int:
     """Nano-USD for `usage` of a request that started at `at` (Unix seconds); rounded up once, at the end.
 
     In `usage`, `cached`, `cache_write`, `cache_write_1h` and `audio_input` are separate parts of `input`; `reasoning`
-    and `audio_output` are parts of `output`. Parts beyond their whole are cut, negative counts read as zero.
+    and `audio_output` are parts of `output`, and so are the image tokens of `media`. Parts beyond their whole are cut,
+    negative counts read as zero.
     """
     rule = price.flat or _rule_at(price, max(usage.input, 0), at)
     input_tokens = usage.input
@@ -197,6 +256,7 @@ def cost_nano(price: Price, usage: Usage, at: float) -> int:
         or usage.cache_write_1h
         or usage.audio_input
         or usage.audio_output
+        or usage.media is not None
         or (rule.has_reasoning_rate and usage.reasoning)
         or not 0 <= cached <= input_tokens
     ):
@@ -205,8 +265,21 @@ def cost_nano(price: Price, usage: Usage, at: float) -> int:
     return -(-pico // PER)
 
 
-def upper_bound_nano(price: Price, input_tokens: int, max_output: int, at: float) -> int:
-    """The most that any usage with at most so much input and output can cost when it starts at `at`.
+def as_billed(price: Price, usage: Usage) -> Usage:
+    """A usage of sound or images without the guesses that this price has no use for; `is_estimated` is then about what
+    is billed. Text is given back as it is."""
+    media = usage.media
+    if media is None:
+        return usage
+    is_guess = media.is_estimated and price.unit == media.unit
+    if not usage.is_estimated or price.bills_tokens:
+        return msgspec.structs.replace(usage, is_estimated=usage.is_estimated or is_guess)
+    return Usage(is_estimated=is_guess, media=Media(media.unit, media.units, media.is_estimated))
+
+
+def upper_bound_nano(price: Price, input_tokens: int, max_output: int, at: float, units: int = 0) -> int:
+    """The most that any usage with at most so much input and output can cost when it starts at `at`. `units` are those of
+    the price's own kind.
 
     Looks at every tier that the input may reach: a lower tier can be the dearer one. Negative reads as 0.
     """
@@ -214,12 +287,13 @@ def upper_bound_nano(price: Price, input_tokens: int, max_output: int, at: float
     max_output = max(max_output, 0)
     rule = price.flat
     if rule is not None:
-        max_in, max_out = rule.max_input, rule.max_output
+        max_in, max_out, reachable = rule.max_input, rule.max_output, [rule]
     else:
         reachable = _reachable(price, input_tokens, at)
         max_in = max(rule.max_input for rule in reachable)
         max_out = max(rule.max_output for rule in reachable)
-    return -(-(input_tokens * max_in + max_output * max_out) // PER)
+    total = input_tokens * max_in + max_output * max_out
+    return max(_with_units(total, rule.units, units) for rule in reachable)
 
 
 def _cost_in_full(rule: _Rule, usage: Usage) -> int:
@@ -228,17 +302,30 @@ def _cost_in_full(rule: _Rule, usage: Usage) -> int:
     write, rest = _take(usage.cache_write, rest)
     write_1h, rest = _take(usage.cache_write_1h, rest)
     audio_in, rest = _take(usage.audio_input, rest)
+    media = usage.media
+    image_in, rest = _take(media.image_input if media is not None else 0, rest)
     total = rest * rule.input + cached * rule.cached + audio_in * rule.audio_input
-    total += write * rule.cache_write + write_1h * rule.cache_write_1h
+    total += write * rule.cache_write + write_1h * rule.cache_write_1h + image_in * rule.image_input
     rest = max(usage.output, 0)
     audio_out, rest = _take(usage.audio_output, rest)
-    total += audio_out * rule.audio_output
+    image_out, rest = _take(media.image_output if media is not None else 0, rest)
+    total += audio_out * rule.audio_output + image_out * rule.image_output
     if rule.thinking_output is not None and usage.reasoning > 0:
         total += rest * rule.thinking_output
     else:
         reasoning, rest = _take(usage.reasoning, rest)
         total += rest * rule.output + reasoning * rule.reasoning
-    return -(-total // PER)
+    if media is None or rule.units is None or rule.units.unit != media.unit:
+        return -(-total // PER)
+    return _with_units(total, rule.units, media.units)
+
+
+def _with_units(pico: int, rate: UnitRate | None, units: int) -> int:
+    """Rounded up once, over tokens and units together."""
+    if rate is None:
+        return -(-pico // PER)
+    counted = max(units, rate.least)
+    return -(-(pico * rate.per + counted * rate.nano * PER) // (PER * rate.per))
 
 
 def _take(wanted: int, available: int) -> tuple[int, int]:
@@ -276,7 +363,10 @@ def _check_row(row: PriceRow, rows: tuple[PriceRow, ...]) -> None:
     for window in row.windows:
         if not 0 <= window.start_s < window.end_s <= DAY_S or not set(window.days) <= set(range(7)):
             raise ValueError("a window lies within one UTC day and names weekdays 0 to 6")
-    for name in row.rate.__struct_fields__:
+    units = row.rate.units
+    if units is not None and not (0 <= units.nano <= MAX_NANO_PER_MILLION and units.per > 0 and units.least >= 0):
+        raise ValueError("a price per unit is zero or more, for at least one unit")
+    for name in RATES:
         nano = getattr(row.rate, name)
         if nano is not None and not 0 <= nano <= MAX_NANO_PER_MILLION:
             raise ValueError(f"{name} must be from 0 to {MAX_NANO_PER_MILLION} nano-USD per million tokens")
@@ -305,6 +395,8 @@ def _rule(row: PriceRow) -> _Rule:
     audio_in = rate.input if rate.audio_input is None else rate.audio_input
     audio_out = output if rate.audio_output is None else rate.audio_output
     reasoning = output if rate.reasoning is None else rate.reasoning
+    image_in = rate.input if rate.image_input is None else rate.image_input
+    image_out = output if rate.image_output is None else rate.image_output
     return _Rule(
         input=rate.input,
         output=output,
@@ -315,12 +407,15 @@ def _rule(row: PriceRow) -> _Rule:
         audio_output=audio_out,
         reasoning=reasoning,
         thinking_output=rate.thinking_output,
+        image_input=image_in,
+        image_output=image_out,
+        units=rate.units,
         min_input_tokens=row.min_input_tokens,
         from_s=_midnight(row.valid_from, float("-inf")),
         until_s=_midnight(row.valid_until, float("inf")),
         windows=row.windows,
-        max_input=max(rate.input, cached, write, write_1h, audio_in),
-        max_output=max(output, audio_out, reasoning, rate.thinking_output or 0),
+        max_input=max(rate.input, cached, write, write_1h, audio_in, image_in),
+        max_output=max(output, audio_out, reasoning, image_out, rate.thinking_output or 0),
         has_reasoning_rate=rate.thinking_output is not None or reasoning != output,
     )
 

@@ -40,14 +40,17 @@ def read_fields(body: bytes) -> Fields:
     """The body's fields, none of them one that chooses the address. Raises BadRequest."""
     fields = _fields_of(body)
     if not DENIED.isdisjoint(fields):
-        name = min(DENIED & fields.keys())
-        raise BadRequest(
-            f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
-            "Remove the field.",
-            code="unsupported_parameter",
-            param=name,
-        )
+        raise denied(min(DENIED & fields.keys()))
     return fields
+
+
+def denied(name: str) -> BadRequest:
+    return BadRequest(
+        f"`{name}` is not accepted: where a request goes, and with which credential, is the gateway's to decide. "
+        "Remove the field.",
+        code="unsupported_parameter",
+        param=name,
+    )
 
 
 def _fields_of(body: bytes) -> Fields:

@@ -13,10 +13,13 @@ from naru.errors import BadRequest, UpstreamError
 from naru.protocol.accumulate import accumulate
 from naru.protocol.dialect import (
     CHAT,
+    MEDIA_FAMILIES,
     ClientSide,
     Dialect,
     Envelope,
     Forwarded,
+    MediaDialect,
+    MediaRelay,
     PlainClient,
     PlainDialect,
     PlainUpstream,
@@ -64,6 +67,9 @@ class Upstream(msgspec.Struct, frozen=True):
 class Bridge(Protocol):
     """One pair of dialects. `replay` is given where turns are to be remembered (`Quirks.remembers_reasoning`)."""
 
+    #: Sound or images: slow to begin, and a stream asked for may be answered whole (whisper-1 ignores `stream`).
+    is_media: bool
+
     def request(
         self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
     ) -> Forwarded:
@@ -84,6 +90,8 @@ class Bridge(Protocol):
 
 class PassThrough:
     """Both sides speak the same: the body keeps every field, the stream its bytes."""
+
+    is_media = False
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -124,6 +132,8 @@ class PassThrough:
 
 class Translation:
     """Client and upstream speak differently."""
+
+    is_media = False
 
     def __init__(self, client: Dialect, upstream: Dialect) -> None:
         self.client = client
@@ -300,6 +310,8 @@ def _size(response: Response) -> int:
 class PlainPassThrough:
     """Both sides speak the same dialect of a plain family. A deployment's `defaults` are for its conversations."""
 
+    is_media = False
+
     def __init__(self, dialect: PlainDialect[Any, Any]) -> None:
         self.dialect = dialect
 
@@ -320,6 +332,8 @@ class PlainPassThrough:
 
 class PlainTranslation:
     """Client and upstream speak different dialects of one plain family."""
+
+    is_media = False
 
     def __init__(
         self, client: PlainClient[PlainRequest, PlainResponse], upstream: PlainUpstream[PlainRequest, PlainResponse]
@@ -344,6 +358,29 @@ class PlainTranslation:
         raise _never_streamed()
 
 
+class MediaPassThrough:
+    """Sound and images: both sides always speak the one dialect of the family."""
+
+    is_media = True
+
+    def __init__(self, dialect: MediaDialect) -> None:
+        self.dialect = dialect
+
+    def request(
+        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+    ) -> Forwarded:
+        return self.dialect.forward(envelope, upstream.model)
+
+    def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        return self.dialect.relay_whole(body, envelope, quirks)
+
+    def gathered(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
+        return self.whole(body, envelope, quirks)
+
+    def stream(self, envelope: Envelope, quirks: Quirks, price: Pricer, replay: Replay | None = None) -> MediaRelay:
+        return self.dialect.media_relay(envelope, quirks, price)
+
+
 def _never_streamed() -> BadRequest:
     return BadRequest("This endpoint answers in one piece. Leave `stream` out.", code="invalid_value", param="stream")
 
@@ -354,6 +391,8 @@ def _bridge(client: ClientSide, upstream: UpstreamSide) -> Bridge:
     if family_of(client.name) == CHAT:
         one, other = cast(Dialect, client), cast(Dialect, upstream)
         return PassThrough(one) if is_same else Translation(one, other)
+    if family_of(client.name) in MEDIA_FAMILIES:
+        return MediaPassThrough(cast(MediaDialect, client))
     if is_same:
         return PlainPassThrough(cast("PlainDialect[Any, Any]", client))
     return PlainTranslation(cast("PlainClient[Any, Any]", client), cast("PlainUpstream[Any, Any]", upstream))

@@ -9,12 +9,12 @@ name.
 
 Dialects come in families, and only within one can a request be translated: conversations (`Dialect`), and the plain
 families, which are never streamed: embeddings and rerank (`PlainClient`, `PlainUpstream`, each over its own typed
-middle).
+middle). The media families, sound and images, have one dialect each (`MediaDialect`) and are only passed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Raw, Struct
@@ -25,6 +25,17 @@ from naru.protocol.messages import Event, Request, Response, Usage
 #: The family of every dialect that holds a conversation, text completions included.
 CHAT = "chat"
 PLAIN_FAMILIES = frozenset({"embeddings", "rerank"})
+#: Media family -> what its requests are counted in where a model is not billed by the token.
+MEDIA_FAMILIES = {
+    "transcription": "second",
+    "translation": "second",
+    "speech": "character",
+    "images": "image",
+    "edits": "image",
+}
+
+#: A request's headers, as (name in small letters, value).
+HeaderPairs = Sequence[tuple[bytes, bytes]]
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
@@ -37,7 +48,7 @@ Told_contra = TypeVar("Told_contra", contravariant=True)
 def family_of(name: str) -> str:
     """The family of a dialect, by its name: `embeddings_gemini` is of the family `embeddings`."""
     stem = name.partition("_")[0]
-    return stem if stem in PLAIN_FAMILIES else CHAT
+    return stem if stem in PLAIN_FAMILIES or stem in MEDIA_FAMILIES else CHAT
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
@@ -101,6 +112,7 @@ class Envelope(Struct):
     """A request as far as routing, limits and money need it; everything else stays raw JSON in `fields`.
 
     `fields` has each top-level key once. `input_bytes` is the size of what the model reads (messages, tools, schema).
+    `estimate` is what the request alone tells of its usage, where bytes are no measure of it (sound, images).
     """
 
     fields: dict[str, Raw]
@@ -110,6 +122,7 @@ class Envelope(Struct):
     max_output_tokens: int | None
     n: int
     input_bytes: int
+    estimate: Usage | None = None
 
 
 class Forwarded(Struct):
@@ -117,6 +130,7 @@ class Forwarded(Struct):
 
     body: bytes
     dropped: tuple[str, ...] = ()
+    content_type: bytes = b"application/json"
 
 
 #: Prices a usage record in nano-dollars; handed in so that a stream can carry its own cost.
@@ -167,25 +181,27 @@ class StreamEncoder(Protocol):
 
 
 class WholeAnswer(Struct):
-    """A non-streamed answer for the client, and what money needs to know about it."""
+    """A non-streamed answer for the client, and what money needs to know about it. An empty `content_type` stands for the
+    upstream's own."""
 
     body: bytes
     usage: Usage | None
     output_chars: int
+    content_type: bytes = b"application/json"
 
 
 class ClientSide(Protocol):
     """What the gateway asks of the dialect that its caller speaks, whatever the family."""
 
     name: str
-    #: content type of streamed answers
+    #: content type of streamed answers; empty: the upstream's own
     stream_type: bytes
     #: request headers that are part of the protocol and go on to an upstream that speaks it too
     passed_headers: frozenset[bytes]
 
-    def read(self, body: bytes, path: str) -> Envelope:
+    def read(self, body: bytes, path: str, headers: HeaderPairs = ()) -> Envelope:
         """What routing, limits and money need of a request. `path` is the request's own, query included: Gemini's names the
-        model there. Raises BadRequest."""
+        model there. `headers` say what kind of body it is, for who takes more than JSON. Raises BadRequest."""
         ...
 
     def encode_error(self, error: NaruError) -> tuple[int, bytes]: ...
@@ -245,3 +261,26 @@ class PlainDialect(PlainClient[Asked, Told], PlainUpstream[Asked, Told], Protoco
     def relay_whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
         """The upstream's own body, put into the form that the caller asked for. Raises UpstreamError."""
         ...
+
+
+class MediaRelay(StreamRelay, Protocol):
+    """A stream of events or of sound; the answer's head tells which."""
+
+    @property
+    def is_events(self) -> bool: ...
+
+    def takes(self, content_type: bytes) -> bool:
+        """Whether an answer of this type is a stream, to be fed here. Anything else is a whole answer."""
+        ...
+
+
+class MediaDialect(ClientSide, UpstreamSide, Protocol):
+    """A dialect of a media family: the body keeps every byte but the model's name, the answer all of them."""
+
+    def forward(self, envelope: Envelope, model: str) -> Forwarded: ...
+
+    def relay_whole(self, body: bytes, envelope: Envelope, quirks: Quirks) -> WholeAnswer:
+        """The upstream's own body, looked into for usage and errors. Raises UpstreamError."""
+        ...
+
+    def media_relay(self, envelope: Envelope, quirks: Quirks, price: Pricer) -> MediaRelay: ...

@@ -194,10 +194,24 @@ class Request(Struct, frozen=True):
 # --- The response -------------------------------------------------------------------------------------------------
 
 
+class Media(Struct, frozen=True):
+    """What the audio and image endpoints count beside plain tokens. `image_input` and `image_output` are parts of the
+    usage's own input and output. `units` are whole seconds of sound, characters spoken, or images; `unit` says which.
+
+    `is_estimated` is about the units alone; the usage's own flag is about the tokens.
+    """
+
+    unit: Literal["second", "character", "image"]
+    units: int = 0
+    is_estimated: bool = False
+    image_input: int = 0
+    image_output: int = 0
+
+
 class Usage(Struct, frozen=True):
     """Tokens as billed. `input` includes cached reads and cache writes, `output` includes reasoning (as OpenAI counts).
 
-    `is_estimated` marks figures that Naru counted itself because the upstream reported none.
+    `is_estimated` marks figures that Naru counted itself because the upstream reported none. `media` is None for text.
     """
 
     input: int = 0
@@ -209,6 +223,7 @@ class Usage(Struct, frozen=True):
     audio_input: int = 0
     audio_output: int = 0
     is_estimated: bool = False
+    media: Media | None = None
 
     @property
     def total(self) -> int:

@@ -41,6 +41,11 @@ FOREIGN_FIELDS = frozenset(
 
 CHAT_PATHS = {"chat": "/chat/completions", "models": "/models"}
 EMBEDDING_PATHS = {**CHAT_PATHS, "embeddings": "/embeddings"}
+#: Sound and images, under OpenAI's own paths.
+HEAR_PATHS = {"transcription": "/audio/transcriptions", "translation": "/audio/translations"}
+SPEAK_PATHS = {"speech": "/audio/speech"}
+IMAGE_PATHS = {"images": "/images/generations", "edits": "/images/edits"}
+MEDIA_PATHS = {**HEAR_PATHS, **SPEAK_PATHS, **IMAGE_PATHS}
 #: The older text completions as well.
 TEXT_PATHS = {**EMBEDDING_PATHS, "completions": "/completions"}
 

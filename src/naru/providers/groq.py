@@ -1,7 +1,7 @@
 """Groq."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import CHAT_PATHS, FOREIGN_FIELDS, Provider
+from naru.providers.base import CHAT_PATHS, FOREIGN_FIELDS, HEAR_PATHS, SPEAK_PATHS, Provider
 
 PROVIDER = Provider(
     kind="groq",
@@ -9,7 +9,8 @@ PROVIDER = Provider(
     docs="https://console.groq.com/docs/openai",
     hosts={"us": "https://api.groq.com/openai/v1"},
     env=("GROQ_API_KEY",),
-    paths={**CHAT_PATHS, "responses": "/responses"},
+    # sound in and out, no images (docs, speech-to-text and text-to-speech)
+    paths={**CHAT_PATHS, **HEAR_PATHS, **SPEAK_PATHS, "responses": "/responses"},
     quirks=Quirks(
         # message.reasoning and delta.reasoning (recorded)
         thinking_field="reasoning",

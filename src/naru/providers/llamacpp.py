@@ -1,7 +1,7 @@
 """llama.cpp's llama-server. Facts: reference/providers.md A7 and A7.4. It answers 503 while a model loads."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import TEXT_PATHS, Provider
+from naru.providers.base import HEAR_PATHS, TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="llamacpp",
@@ -9,7 +9,13 @@ PROVIDER = Provider(
     docs="https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
     hosts={"local": "http://127.0.0.1:8080/v1"},
     auth="optional_bearer",
-    paths={**TEXT_PATHS, "responses": "/responses", "rerank": "/rerank"},
+    paths={
+        **TEXT_PATHS,
+        "responses": "/responses",
+        "rerank": "/rerank",
+        # of models that hear (its server.cpp)
+        "transcription": HEAR_PATHS["transcription"],
+    },
     quirks=Quirks(
         # the server's default reasoning_format (A7)
         thinking_field="reasoning_content",

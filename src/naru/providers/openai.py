@@ -1,7 +1,7 @@
 """OpenAI. Facts: reference/providers.md A5."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import FOREIGN_FIELDS, TEXT_PATHS, Provider
+from naru.providers.base import FOREIGN_FIELDS, MEDIA_PATHS, TEXT_PATHS, Provider
 
 _REASONING_SERIES = {
     # o-series and gpt-5 on: max_tokens is answered with 400 unsupported_parameter (A5.3)
@@ -20,7 +20,7 @@ PROVIDER = Provider(
     docs="https://platform.openai.com/docs/api-reference",
     hosts={"us": "https://api.openai.com/v1"},
     env=("OPENAI_API_KEY",),
-    paths={**TEXT_PATHS, "responses": "/responses"},
+    paths={**TEXT_PATHS, **MEDIA_PATHS, "responses": "/responses"},
     # every later model is a chat model there, and its text completions are refused (docs)
     only={"completions": ("gpt-3.5-turbo-instruct*", "davinci-002", "babbage-002")},
     quirks=Quirks(

@@ -1,7 +1,7 @@
 """SGLang. Facts: reference/providers.md A7 and A7.2."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import TEXT_PATHS, Provider
+from naru.providers.base import HEAR_PATHS, TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="sglang",
@@ -9,7 +9,8 @@ PROVIDER = Provider(
     docs="https://docs.sglang.ai/basic_usage/openai_api.html",
     hosts={"local": "http://127.0.0.1:30000/v1"},
     auth="optional_bearer",
-    paths={**TEXT_PATHS, "rerank": "/rerank"},
+    # transcriptions of speech-to-text models; no translations (its serving_transcription.py)
+    paths={**TEXT_PATHS, "rerank": "/rerank", "transcription": HEAR_PATHS["transcription"]},
     quirks=Quirks(
         # not `reasoning` as in vLLM (A7)
         thinking_field="reasoning_content",

@@ -1,7 +1,7 @@
 """vLLM. Facts: reference/providers.md A7 and A7.1."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import TEXT_PATHS, Provider
+from naru.providers.base import HEAR_PATHS, TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="vllm",
@@ -9,7 +9,8 @@ PROVIDER = Provider(
     docs="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
     hosts={"local": "http://127.0.0.1:8000/v1"},
     auth="optional_bearer",
-    paths={**TEXT_PATHS, "responses": "/responses", "rerank": "/rerank"},
+    # of speech-to-text models (docs, speech_to_text)
+    paths={**TEXT_PATHS, **HEAR_PATHS, "responses": "/responses", "rerank": "/rerank"},
     quirks=Quirks(
         # reasoning_content in older versions; decoders read both (A7.1)
         thinking_field="reasoning",

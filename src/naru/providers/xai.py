@@ -1,7 +1,7 @@
 """xAI. Its reasoning models refuse both penalties and `stop` by name (docs); those are the caller's to leave out."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import FOREIGN_FIELDS, Provider
+from naru.providers.base import CHAT_PATHS, FOREIGN_FIELDS, IMAGE_PATHS, Provider
 
 PROVIDER = Provider(
     kind="xai",
@@ -9,6 +9,8 @@ PROVIDER = Provider(
     docs="https://docs.x.ai/docs/guides/reasoning",
     hosts={"us": "https://api.x.ai/v1"},
     env=("XAI_API_KEY",),
+    # images.generate; `quality`, `size` and `style` are not supported, and edits are JSON of its own (docs, reported)
+    paths={**CHAT_PATHS, "images": IMAGE_PATHS["images"]},
     quirks=Quirks(
         # grok-3-mini returns it here, later models return none (docs)
         thinking_field="reasoning_content",

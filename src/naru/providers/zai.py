@@ -1,7 +1,7 @@
 """Z.ai (Zhipu), the international host."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import CHAT_PATHS, Provider
+from naru.providers.base import CHAT_PATHS, HEAR_PATHS, IMAGE_PATHS, Provider
 
 PROVIDER = Provider(
     kind="zai",
@@ -9,7 +9,8 @@ PROVIDER = Provider(
     docs="https://docs.z.ai/api-reference",
     hosts={"global": "https://api.z.ai/api/paas/v4"},
     env=("ZAI_API_KEY",),
-    paths=CHAT_PATHS,
+    # both are in its API reference (docs); how far their fields are OpenAI's is open (unverified)
+    paths={**CHAT_PATHS, "images": IMAGE_PATHS["images"], "transcription": HEAR_PATHS["transcription"]},
     quirks=Quirks(
         # message.reasoning_content (recorded)
         thinking_field="reasoning_content",

@@ -13,6 +13,7 @@ from naru.routing.table import Deployment, Route
 MAX_ATTEMPTS = 3
 
 NO_PRICE = "it has no price"
+NO_SUCH_PRICE = "its price has no figure for such requests"
 NO_ENDPOINT = "it has no endpoint for such requests"
 
 
@@ -38,7 +39,7 @@ def plan(route: Route, find: Callable[[str], Route], random: Random, client: str
     first, weights decide among equals."""
     if len(route.deployments) == 1 and not route.fallbacks:
         only = route.deployments[0]
-        if only.price is not None and only.can_speak(client):
+        if only.price is not None and only.price.bills_tokens and only.can_speak(client):
             return Plan(route.deployments)
     ordered: list[Deployment] = []
     refused: list[Refusal] = []
@@ -46,8 +47,8 @@ def plan(route: Route, find: Callable[[str], Route], random: Random, client: str
         for deployment in _ordered(candidate, random):
             if not deployment.can_speak(client):
                 refused.append(Refusal(deployment.id, NO_ENDPOINT))
-            elif deployment.price is None:
-                refused.append(Refusal(deployment.id, NO_PRICE))
+            elif not deployment.can_bill(client):
+                refused.append(Refusal(deployment.id, NO_PRICE if deployment.price is None else NO_SUCH_PRICE))
             elif deployment not in ordered:
                 ordered.append(deployment)
     return Plan(tuple(ordered[:MAX_ATTEMPTS]), tuple(refused))

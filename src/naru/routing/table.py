@@ -10,7 +10,7 @@ import msgspec
 from naru.errors import BadRequest, NotFound
 from naru.ledger.pricing import Price
 from naru.protocol.bridge import Upstream
-from naru.protocol.dialect import CHAT, Envelope, Quirks, family_of
+from naru.protocol.dialect import CHAT, MEDIA_FAMILIES, Envelope, Quirks, family_of
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -64,6 +64,14 @@ class Deployment(msgspec.Struct, frozen=True):
             return client
         return "openai_responses" if "openai_responses" in self.endpoints else client
 
+    def can_bill(self, client: str) -> bool:
+        """Whether its price has a figure for what a request in the caller's dialect uses: a price by the image bills no
+        conversation."""
+        price = self.price
+        if price is None:
+            return False
+        return price.bills_tokens or price.is_free or price.unit == MEDIA_FAMILIES.get(family_of(client))
+
     def can_speak(self, client: str) -> bool:
         """Whether it has a dialect of the family that the caller's dialect `client` is of."""
         if client in self.endpoints:
@@ -93,7 +101,16 @@ MAX_EXPLICIT = 1024
 #: Names given to who asked a model for what it cannot do.
 MAX_NAMED = 8
 #: What the models of a family are for.
-_PURPOSES = {"embeddings": "make embeddings", "rerank": "rank documents", CHAT: "write text"}
+_PURPOSES = {
+    "embeddings": "make embeddings",
+    "rerank": "rank documents",
+    "transcription": "transcribe sound",
+    "translation": "translate sound",
+    "speech": "speak",
+    "images": "make images",
+    "edits": "edit images",
+    CHAT: "write text",
+}
 
 
 class Table:
@@ -128,7 +145,7 @@ class Table:
         able = [
             route.name
             for route in self.routes.values()
-            if any(d.price is not None and d.can_speak(client) for d in route.deployments)
+            if any(d.can_bill(client) and d.can_speak(client) for d in route.deployments)
         ]
         purpose = _PURPOSES[family_of(client)]
         more = f" and {len(able) - MAX_NAMED} more" if len(able) > MAX_NAMED else ""

@@ -46,4 +46,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX ledger_entry_at ON ledger_entry (at);
     """,
+    """
+    ALTER TABLE ledger_entry ADD COLUMN unit TEXT NOT NULL DEFAULT '';
+    ALTER TABLE ledger_entry ADD COLUMN units INTEGER NOT NULL DEFAULT 0 CHECK (units >= 0);
+    """,
 )

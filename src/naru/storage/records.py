@@ -32,6 +32,7 @@ class LedgerEntry(msgspec.Struct, frozen=True):
 
     `outcome`: completed | partial (the upstream failed in mid-stream) | cancelled (the client left) | failed | refused.
     Only `failed` and `refused` cost nothing. `input` includes cached reads and cache writes; `output` includes reasoning.
+    `units` are seconds of sound, characters or images, as `unit` says; of text there are none.
     """
 
     request_id: str
@@ -58,6 +59,8 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     latency_us: int
     ttft_us: int | None
     attempts: int
+    unit: str = ""
+    units: int = 0
 
 
 class UsageRow(msgspec.Struct, frozen=True):

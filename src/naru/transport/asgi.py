@@ -19,7 +19,7 @@ HIGH_BYTES = 64 * 1024
 
 
 class AsgiExchange:
-    """Collects what the gateway writes; `pump` sends it, one awaited message at a time."""
+    """Collects what the gateway writes; `pump` sends it, one awaited message at a time, until the end or a cut."""
 
     def __init__(self, scope: Scope, body: bytes) -> None:
         self.method: str = scope["method"]
@@ -33,6 +33,7 @@ class AsgiExchange:
         self._messages: list[Message] = []
         self._held_bytes = 0
         self._is_finished = False
+        self._is_cut = False
         self._wakeup = asyncio.Event()
 
     def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
@@ -61,6 +62,11 @@ class AsgiExchange:
             self._put({"type": "http.response.body", "body": b"", "more_body": False})
             self._is_finished = True
 
+    def cut(self) -> None:
+        # ASGI has no word for it: an application that returns in mid-answer has its connection closed.
+        self._is_cut = True
+        self._wakeup.set()
+
     def _put(self, message: Message) -> None:
         self._messages.append(message)
         self._wakeup.set()
@@ -72,7 +78,7 @@ class AsgiExchange:
             for message in messages:
                 await send(message)
                 self._sent(len(message.get("body", b"")))
-            if self._is_finished and not self._messages:
+            if (self._is_finished or self._is_cut) and not self._messages:
                 return
             if not self._messages:
                 self._wakeup.clear()

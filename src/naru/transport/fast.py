@@ -110,6 +110,14 @@ class FastExchange:
             self.protocol.transport.write(b"0\r\n\r\n")
         self._complete()
 
+    def cut(self) -> None:
+        if self.is_gone or self.response_complete:
+            return
+        self.keep_alive = False
+        if not self.is_chunked:
+            self.protocol.transport.abort()  # nothing but a reset tells this from the end
+        self._complete()
+
     def _complete(self) -> None:
         self.response_complete = True
         self.listener = None

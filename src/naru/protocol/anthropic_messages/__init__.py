@@ -17,6 +17,7 @@ from naru.protocol.anthropic_messages.wire import NAME
 from naru.protocol.dialect import (
     Envelope,
     Forwarded,
+    HeaderPairs,
     Pricer,
     Quirks,
     StreamDecoder,
@@ -36,7 +37,7 @@ class AnthropicMessages:
     stream_type = b"text/event-stream; charset=utf-8"
     passed_headers: frozenset[bytes] = frozenset({b"anthropic-beta", b"anthropic-version"})
 
-    def read(self, body: bytes, path: str) -> Envelope:
+    def read(self, body: bytes, path: str, headers: HeaderPairs = ()) -> Envelope:
         return read(body, path)
 
     def decode_request(self, envelope: Envelope) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from naru.errors import NaruError, UpstreamError
-from naru.protocol.dialect import Envelope, Forwarded, Quirks, WholeAnswer
+from naru.protocol.dialect import Envelope, Forwarded, HeaderPairs, Quirks, WholeAnswer
 from naru.protocol.embeddings import openai
 from naru.protocol.embeddings.clova import ClovaEmbeddings
 from naru.protocol.embeddings.gemini import GeminiEmbeddings
@@ -21,7 +21,7 @@ class Embeddings:
     stream_type = b"application/json"
     passed_headers: frozenset[bytes] = frozenset()
 
-    def read(self, body: bytes, path: str = "") -> Envelope:
+    def read(self, body: bytes, path: str = "", headers: HeaderPairs = ()) -> Envelope:
         return read(body)
 
     def decode_request(self, envelope: Envelope) -> EmbeddingRequest:

@@ -6,6 +6,7 @@ from naru.errors import NaruError, UpstreamError
 from naru.protocol.dialect import (
     Envelope,
     Forwarded,
+    HeaderPairs,
     Pricer,
     Quirks,
     StreamDecoder,
@@ -35,7 +36,7 @@ class Gemini:
     stream_type = b"text/event-stream"
     passed_headers: frozenset[bytes] = frozenset()
 
-    def read(self, body: bytes, path: str) -> Envelope:
+    def read(self, body: bytes, path: str, headers: HeaderPairs = ()) -> Envelope:
         return read(body, path)
 
     def decode_request(self, envelope: Envelope) -> Request:

@@ -6,6 +6,7 @@ from naru.errors import NaruError, UpstreamError
 from naru.protocol.dialect import (
     Envelope,
     Forwarded,
+    HeaderPairs,
     Pricer,
     Quirks,
     StreamDecoder,
@@ -31,7 +32,7 @@ class OpenAICompletions:
     stream_type = b"text/event-stream; charset=utf-8"
     passed_headers: frozenset[bytes] = frozenset()
 
-    def read(self, body: bytes, path: str = "") -> Envelope:
+    def read(self, body: bytes, path: str = "", headers: HeaderPairs = ()) -> Envelope:
         return read(body)
 
     def decode_request(self, envelope: Envelope) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from naru.errors import NaruError, UpstreamError
-from naru.protocol.dialect import Envelope, Forwarded, Quirks, WholeAnswer
+from naru.protocol.dialect import Envelope, Forwarded, HeaderPairs, Quirks, WholeAnswer
 from naru.protocol.openai_chat.errors import decode_error, encode_error, encode_stream_error
 from naru.protocol.rerank import cohere
 from naru.protocol.rerank.clova import ClovaRerank
@@ -21,7 +21,7 @@ class Rerank:
     stream_type = b"application/json"
     passed_headers: frozenset[bytes] = frozenset()
 
-    def read(self, body: bytes, path: str = "") -> Envelope:
+    def read(self, body: bytes, path: str = "", headers: HeaderPairs = ()) -> Envelope:
         return read(body)
 
     def decode_request(self, envelope: Envelope) -> RerankRequest:

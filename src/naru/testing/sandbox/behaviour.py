@@ -18,12 +18,20 @@ MODELS = {
     "json": "fills the response schema",
     "embed": "vectors from a text's words",
     "rerank": "ranks documents by the words they share with the query",
+    "transcribe": "says how long a sound file is, and its digest",
+    "speech": "a tone as long as the text",
+    "image": "a pattern from the prompt's hash",
 }
 #: Path -> the models that are served there.
 SERVED = {
     "/v1/chat/completions": ("echo", "tools", "think", "json"),
     "/v1/embeddings": ("embed",),
     "/v1/rerank": ("rerank",),
+    "/v1/audio/transcriptions": ("transcribe",),
+    "/v1/audio/translations": ("transcribe",),
+    "/v1/audio/speech": ("speech",),
+    "/v1/images/generations": ("image",),
+    "/v1/images/edits": ("image",),
 }
 MAX_QUERY_FIELDS = 32
 

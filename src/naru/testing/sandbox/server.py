@@ -11,8 +11,8 @@ import msgspec
 
 from naru.clock import Clock, SystemClock
 from naru.errors import MethodNotAllowed, NaruError, NotFound
-from naru.testing.http import Exchange, Headers, RawServer
-from naru.testing.sandbox import vectors, wire
+from naru.testing.http import Exchange, Headers, RawServer, Received
+from naru.testing.sandbox import media, vectors, wire
 from naru.testing.sandbox.answers import Answer, answer
 from naru.testing.sandbox.behaviour import MODELS, SERVED, Behaviour, parse_model
 from naru.testing.sandbox.request import ChatRequest, read_request
@@ -78,6 +78,8 @@ class Sandbox:
                 raise MethodNotAllowed(f"{path} takes POST, not {method}.")
             if path == "/v1/chat/completions":
                 await self._complete(exchange)
+            elif path.startswith(("/v1/audio/", "/v1/images/")):
+                await self._media(exchange, path)
             else:
                 await self._measure(exchange, path)
         elif path == "/v1/models" and method == "GET":
@@ -132,6 +134,39 @@ class Sandbox:
         self.tokens_in += read
         await run.send(body, 0)
 
+    async def _media(self, exchange: Exchange, path: str) -> None:
+        """Sound and images: whole, as events, or as sound that comes in pieces."""
+        self.requests += 1
+        request = _read_media(exchange.received, path)
+        model = request.fields["model"] if isinstance(request, media.Upload) else request.model
+        _, behaviour = self._behaviour(model, path)
+        run = _MediaRun(self, exchange, behaviour)
+        if isinstance(request, media.Upload):
+            heard = media.transcript(request)
+            made = heard.whole(request.fields.get("response_format", "json"), behaviour)
+            pieces = heard.events(behaviour) if request.fields.get("stream") == "true" else None
+        elif isinstance(request, media.SpeechRequest):
+            is_sound = request.stream_format == "audio"
+            pieces = media.speech_pieces(request) if is_sound else media.speech_events(request, behaviour)
+            made = media.sound(request)
+        else:
+            created = int(self._clock.now())
+            made = "application/json", media.images(request, created, behaviour)
+            pieces = media.image_events(request, created, behaviour) if request.stream else None
+        if await run.refuse():
+            return
+        if pieces is None:
+            await run.send(made[1], 1, (("content-type", made[0]), *LABEL))
+            return
+        is_sound = made[0].startswith("audio/") and not pieces[0][0].startswith(b"event:")
+        self.open_streams += 1
+        self.watch.changed()
+        try:
+            await run.stream(pieces, (("content-type", made[0]), *LABEL) if is_sound else STREAM, is_sound)
+        finally:
+            self.open_streams -= 1
+            self.watch.changed()
+
     def _behaviour(self, model: str, path: str) -> tuple[str, Behaviour]:
         """The model's name and what it does this time."""
         name, behaviour = parse_model(model, path)
@@ -181,7 +216,7 @@ class _Plain:
             exchange.answer(status, _told_to_fail(behaviour.refusal_status or 500), (*JSON, *retry))
         return True
 
-    async def send(self, body: bytes, tokens: int) -> None:
+    async def send(self, body: bytes, tokens: int, headers: Headers = JSON) -> None:
         """A plain answer. Positions of cuts are bytes of the body here; the body is never quite whole when cut."""
         behaviour, exchange = self._behaviour, self._exchange
         await self._pace(tokens)
@@ -190,15 +225,15 @@ class _Plain:
             exchange.answer(200, _told_to_fail(500), JSON)
         elif behaviour.garbage is not None:
             self._sandbox.failed += 1
-            exchange.answer(200, body[: len(body) // 2], JSON)
+            exchange.answer(200, body[: len(body) // 2], headers)
         elif behaviour.cut_after is not None or behaviour.hang_after is not None:
             at = behaviour.cut_after if behaviour.cut_after is not None else behaviour.hang_after
-            exchange.start(200, JSON, len(body))
+            exchange.start(200, headers, len(body))
             exchange.send(body[: min(at or 0, len(body) - 1)])
             await self._break()
         else:
             self._sandbox.tokens_out += tokens
-            exchange.answer(200, body, JSON)
+            exchange.answer(200, body, headers)
 
     async def _break(self) -> None:
         """Ends what was begun, in the way asked for."""
@@ -218,6 +253,13 @@ class _Plain:
             exchange.send(GARBAGE_EVENT)
             exchange.end()
 
+    def _breaks_at(self) -> int | None:
+        """The piece of the stream at which a fault strikes; past the last one means: before the stream is finished."""
+        behaviour = self._behaviour
+        garbage = None if behaviour.garbage is None else behaviour.garbage - 1
+        points = (behaviour.cut_after, behaviour.hang_after, behaviour.error_after, garbage)
+        return min((point for point in points if point is not None), default=None)
+
     async def _pace(self, tokens: int, *, is_turn: bool = False) -> None:
         """Waits until the moment at which so many tokens are due: ttft_ms, then 1/tps seconds each."""
         due_s = self._behaviour.ttft_ms / 1000
@@ -226,6 +268,35 @@ class _Plain:
         wait_s = self._started_s + due_s - asyncio.get_running_loop().time() if due_s else 0.0
         if wait_s > 0 or is_turn:
             await self._exchange.pause(max(0.0, wait_s))
+
+
+class _MediaRun(_Plain):
+    """Sound or an image on its way out, in pieces."""
+
+    async def stream(self, pieces: list[media.Piece], headers: Headers, is_sound: bool) -> None:
+        """In the middle of sound there is no saying what went wrong, so there every fault but hang and reset is a cut."""
+        exchange = self._exchange
+        await self._pace(0)
+        exchange.start(200, headers)
+        breaks_at = self._breaks_at()
+        sent = 0
+        # One beyond the last piece strikes before it, so that the stream is never whole.
+        for index, (piece, tokens) in enumerate(pieces if breaks_at is None else pieces[:-1]):
+            if index == breaks_at:
+                break
+            sent += tokens
+            await self._pace(sent, is_turn=index % STEPS_PER_TURN == 0)
+            exchange.send(piece)
+            self._sandbox.tokens_out += tokens
+            await exchange.drained()
+        if breaks_at is None:
+            exchange.end()
+        elif is_sound and self._behaviour.hang_after is None and not self._behaviour.reset:
+            self._sandbox.failed += 1
+            await exchange.drained()
+            exchange.close()
+        else:
+            await self._break()
 
 
 class _Run(_Plain):
@@ -280,12 +351,17 @@ class _Run(_Plain):
         if frame.has_usage and told is not None:
             self._exchange.send(frame.chunk([], told))
 
-    def _breaks_at(self) -> int | None:
-        """The piece of the stream at which a fault strikes; past the last one means: before the stream is finished."""
-        behaviour = self._behaviour
-        garbage = None if behaviour.garbage is None else behaviour.garbage - 1
-        points = (behaviour.cut_after, behaviour.hang_after, behaviour.error_after, garbage)
-        return min((point for point in points if point is not None), default=None)
+
+def _read_media(received: Received, path: str) -> media.Upload | media.SpeechRequest | media.ImageRequest:
+    """Raises BadRequest."""
+    kind = received.header("content-type") or ""
+    if path.startswith("/v1/audio/tran"):
+        return media.read_form(kind, received.body)
+    if path == "/v1/images/edits" and kind.startswith("multipart/"):
+        return media.edit_request(media.read_form(kind, received.body))
+    if path == "/v1/audio/speech":
+        return vectors.decode(media.SpeechRequest, received.body)
+    return vectors.decode(media.ImageRequest, received.body)
 
 
 def _told_to_fail(status: int) -> bytes:

@@ -10,7 +10,7 @@ import binascii
 import math
 import struct
 from hashlib import shake_128
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ from naru.errors import BadRequest
 from naru.testing.sandbox import tokens
 
 DEFAULT_DIMENSIONS = 64
+Shape = TypeVar("Shape")
 Dimensions = Annotated[int, Meta(ge=1, le=4096)]
 
 _ID_BYTES = 2
@@ -114,16 +115,18 @@ def rankings(request: RerankRequest) -> tuple[list[dict[str, Any]], int]:
     return results, read
 
 
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "embed": msgspec.json.Decoder(EmbedRequest),
-    "rerank": msgspec.json.Decoder(RerankRequest),
-}
+_SHAPES: dict[str, type[EmbedRequest] | type[RerankRequest]] = {"embed": EmbedRequest, "rerank": RerankRequest}
 
 
 def read(kind: str, body: bytes) -> Any:
     """An EmbedRequest or a RerankRequest. Raises BadRequest, with the field's path as `param`."""
+    return decode(_SHAPES[kind], body)
+
+
+def decode(shape: type[Shape], body: bytes) -> Shape:
+    """Raises BadRequest, with the field's path as `param`."""
     try:
-        return _DECODERS[kind].decode(body)
+        return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         _, _, where = str(error).partition(" - at `$")
         raise BadRequest(f"Invalid request: {error}.", param=where.strip("`.") or None) from error

@@ -131,28 +131,30 @@ def _steps_of(answer: Answer, id: str, choice: int, top_logprobs: int | None) ->
 
 def usage(behaviour: Behaviour, prompt: int, answer: Answer, n: int) -> Any:
     """The usage as the behaviour wants it told: right, or wrong in a known way; None when it is not told at all."""
-    if behaviour.usage == "none":
-        return None
-    if behaviour.usage == "null":
-        return msgspec.Raw(b"null")
     completion, reasoning = answer.tokens * n, len(answer.reasoning) * n
-    told: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
+    counts = counted(behaviour, prompt, completion)
+    if not isinstance(counts, tuple):
+        return counts
+    return {
+        "prompt_tokens": counts[0],
+        "completion_tokens": counts[1],
+        "total_tokens": sum(counts),
         "prompt_tokens_details": {"cached_tokens": min(behaviour.cached, prompt)},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
-    wrong: dict[str, tuple[Any, Any]] = {
+
+
+def counted(behaviour: Behaviour, prompt: int, completion: int) -> Any:
+    """The two counts as the behaviour wants them told, or what stands in place of a usage."""
+    wrong: dict[str, Any] = {
+        "none": None,
+        "null": msgspec.Raw(b"null"),
         "zero": (0, 0),
         "negative": (-prompt, -completion),
         "huge": (10**15, 10**15),
         "float": (prompt + 0.5, completion + 0.5),
     }
-    if behaviour.usage in wrong:
-        told["prompt_tokens"], told["completion_tokens"] = wrong[behaviour.usage]
-        told["total_tokens"] = told["prompt_tokens"] + told["completion_tokens"]
-    return told
+    return wrong.get(behaviour.usage, (prompt, completion))
 
 
 def input_usage(behaviour: Behaviour, read: int) -> Any:
