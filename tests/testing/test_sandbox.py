@@ -261,6 +261,29 @@ async def test_tool_choice_is_respected(client: AsyncOpenAI) -> None:
         await ask(client, "sandbox/tools", "x", tool_choice="required")
 
 
+async def test_only_and_args_say_which_tool_is_called_and_with_what(client: AsyncOpenAI) -> None:
+    """For agents that offer many tools: one call each, what the query does not name is made from the schema."""
+    tools = [WEATHER, CALCULATOR]
+    model = 'sandbox/tools?only=get_current_weather&args={"unit":"fahrenheit","more":[1]}'
+    answer = await ask(client, model, COMPARE, tools=tools)
+    arguments = {"location": "서울", "unit": "fahrenheit", "more": [1]}
+    assert calls_of(answer.choices[0].message) == [("get_current_weather", arguments)]
+    both = await ask(client, "sandbox/tools?only=calculate,get_current_weather", "1+1 in 서울", tools=tools)
+    assert [name for name, _ in calls_of(both.choices[0].message)] == ["get_current_weather", "calculate"]
+    custom: Any = {"type": "custom", "custom": {"name": "patch"}}
+    patched = await ask(client, 'sandbox/tools?only=patch&args={"input":"*** Begin"}', "x", tools=[custom, *tools])
+    assert [call.custom.input for call in patched.choices[0].message.tool_calls] == ["*** Begin"]
+
+
+async def test_only_names_a_tool_that_is_offered_or_none_is(client: AsyncOpenAI) -> None:
+    """A misspelt name is told; a request without tools, such as an agent's for a title, is answered with text."""
+    title = await ask(client, "sandbox/tools?only=calculate", "a title")
+    assert title.choices[0].message.content == "a title"
+    with pytest.raises(openai.BadRequestError, match=r"'calc', which is not offered\. Offered: calculate\.") as caught:
+        await ask(client, "sandbox/tools?only=calc", "1+1", tools=[CALCULATOR])
+    assert caught.value.code == "invalid_sandbox_query"
+
+
 async def test_required_calls_again_after_results(client: AsyncOpenAI) -> None:
     """A model that must call a tool has no other way to answer, whatever came before."""
     call = {"id": "c1", "type": "function", "function": {"name": "calculate", "arguments": "{}"}}
@@ -446,9 +469,16 @@ async def test_an_unknown_model_is_404(client: AsyncOpenAI) -> None:
         ("status=200", "status"),
         ("tps=1&tps=2", "twice"),
         ("tps", "tps"),
+        ("only=f", "sandbox/tools alone"),
     ],
 )
 async def test_a_wrong_query_is_refused_and_the_nearest_key_named(client: AsyncOpenAI, query: str, says: str) -> None:
     with pytest.raises(openai.BadRequestError, match=says) as caught:
         await ask(client, f"sandbox/echo?{query}", "x")
     assert caught.value.code == "invalid_sandbox_query"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a":'])
+async def test_args_must_be_an_object(client: AsyncOpenAI, text: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="'args' must be a JSON object"):
+        await ask(client, f"sandbox/tools?args={text}", "x")

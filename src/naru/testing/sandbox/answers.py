@@ -156,7 +156,8 @@ def _named(offered: list[tuple[int, ToolSpec]], names: tuple[str, ...]) -> list[
     missing = [name for name in names if name not in known]
     if known and missing:
         raise BadRequest(
-            f"The model's query asks for a call of '{missing[0][:100]}', which is not offered. Offered: {', '.join(known)[:2000]}.",
+            f"The model's query asks for a call of '{missing[0][:100]}', which is not offered. "
+            f"Offered: {', '.join(known)[:2000]}.",
             code="invalid_sandbox_query",
             param="model",
         )
