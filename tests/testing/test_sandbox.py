@@ -411,6 +411,45 @@ async def test_json_object_and_no_format(client: AsyncOpenAI) -> None:
     assert (await ask(client, "sandbox/json", "hello")).choices[0].message.content == "hello"
 
 
+async def test_tools_answers_in_json_where_asked_and_args_are_values(client: AsyncOpenAI) -> None:
+    """Tools first, as an agent with a typed result has them; then the result."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "name": {"type": "string"}}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    first = await ask(client, "sandbox/tools", "in 부산", tools=[CALCULATOR], response_format=form)
+    assert first.choices[0].finish_reason == "tool_calls"
+    messages = [
+        *user("'나루' in 부산"),
+        first.choices[0].message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": first.choices[0].message.tool_calls[0].id, "content": "2"},
+    ]
+    body: Any = {"messages": messages, "tools": [CALCULATOR], "response_format": form}
+    second = await client.chat.completions.create(model="sandbox/tools", **body)
+    assert json.loads(second.choices[0].message.content) == {"city": "부산", "name": "나루"}
+    third = await client.chat.completions.create(model='sandbox/tools?args={"city":"서울","more":1}', **body)
+    assert json.loads(third.choices[0].message.content) == {"city": "서울", "name": "나루", "more": 1}
+    free = await ask(client, 'sandbox/json?args={"a":[1]}', "x", response_format={"type": "json_object"})
+    assert free.choices[0].message.content == '{"a":[1]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a customer named '你好啊集团' and \"나루\"", ["你好啊集团", "나루"]),
+        ("“하나” 「둘」", ["하나", "둘"]),
+        ("what's Tom's 'real name'", ["real name"]),
+        ("nothing said", ["sample first_name", "sample title"]),
+    ],
+)
+async def test_names_are_taken_from_quotation_marks(client: AsyncOpenAI, text: str, names: list[str]) -> None:
+    """In their order; an apostrophe is no quotation mark."""
+    properties = {"first_name": {"type": "string"}, "title": {"type": "string"}}
+    function = {"name": "f", "parameters": {"type": "object", "properties": properties, "required": ["first_name"]}}
+    if len(names) == 2:
+        function["parameters"]["required"] = list(properties)  # type: ignore[index]
+    answer = await ask(client, "sandbox/tools", text, tools=[{"type": "function", "function": function}])
+    assert [list(arguments.values()) for _, arguments in calls_of(answer.choices[0].message)] == [names]
+
+
 async def test_a_schema_without_a_value_is_refused_by_name(client: AsyncOpenAI) -> None:
     schema = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}, "required": ["a"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
@@ -470,6 +509,7 @@ async def test_an_unknown_model_is_404(client: AsyncOpenAI) -> None:
         ("tps=1&tps=2", "twice"),
         ("tps", "tps"),
         ("only=f", "sandbox/tools alone"),
+        ("args={}", "sandbox/tools and sandbox/json alone"),
     ],
 )
 async def test_a_wrong_query_is_refused_and_the_nearest_key_named(client: AsyncOpenAI, query: str, says: str) -> None:

@@ -61,7 +61,7 @@ def _answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     if name == "think":
         made.reasoning = _reasoning(behaviour, request)
     if not made.calls:
-        text = _text(name, request)
+        text = _text(name, behaviour, request)
         made.content = split(_stopped(text, request.stops))
         if behaviour.tokens is not None:
             made.content = _stretched(made.content, behaviour.tokens)
@@ -72,25 +72,27 @@ def _answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     return made
 
 
-def _text(name: str, request: ChatRequest) -> str:
+def _text(name: str, behaviour: Behaviour, request: ChatRequest) -> str:
+    form = request.response_format
+    if name in ("json", "tools") and form is not None and form.type != "text":
+        return _json_text(behaviour.arguments, request)
     if name == "tools" and request.messages[-1].role == "tool":
         return _summary(request.messages, request.user_text)
-    form = request.response_format
-    if name == "json" and form is not None and form.type != "text":
-        return _json_text(request)
     return request.user_text or NOTHING_TO_REPEAT
 
 
-def _json_text(request: ChatRequest) -> str:
+def _json_text(given: dict[str, Any] | None, request: ChatRequest) -> str:
+    """`given` are values that the model's query names; the rest is made."""
     form = request.response_format
     assert form is not None
     if form.type == "json_object":
-        return _dumped({"text": request.user_text})
+        return _dumped({"text": request.user_text} if given is None else given)
     if form.json_schema is None or form.json_schema.schema is None:
         raise BadRequest(
             "response_format of type 'json_schema' needs 'json_schema.schema'.", param="response_format.json_schema"
         )
-    return _dumped(_filled(form.json_schema.schema, read_talk(request.user_text), "response_format.json_schema", True))
+    made = _filled(form.json_schema.schema, read_talk(request.user_text), "response_format.json_schema", True)
+    return _dumped({**made, **given} if given is not None and isinstance(made, dict) else made)
 
 
 def _filled(schema: Any, talk: Talk, param: str, fills_all: bool) -> Any:

@@ -39,7 +39,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tokens: Count | None = None
     think: Count | None = None
     finish: Literal["stop", "length", "content_filter"] | None = None
-    # tool calls
+    # tool calls and JSON
     only: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     args: Annotated[str, Meta(max_length=10_000)] | None = None
     # usage
@@ -128,8 +128,10 @@ def parse_model(model: str, path: str = "/v1/chat/completions") -> tuple[str, Be
 
 
 def _check_calls(name: str, behaviour: Behaviour) -> None:
-    if name != "tools" and (behaviour.only is not None or behaviour.args is not None):
-        raise _bad("The query keys 'only' and 'args' have a meaning for sandbox/tools alone.")
+    if name != "tools" and behaviour.only is not None:
+        raise _bad("The query key 'only' has a meaning for sandbox/tools alone.")
+    if name not in ("tools", "json") and behaviour.args is not None:
+        raise _bad("The query key 'args' has a meaning for sandbox/tools and sandbox/json alone.")
     try:
         _ = behaviour.arguments
     except (msgspec.MsgspecError, RecursionError) as error:
