@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +14,22 @@ from tests.harness import Gateway, running
 
 
 class Address(NamedTuple):
-    """`entries` gives the statuses in the ledger, newest first."""
-
     url: str
     key: str
 
 
+#: Gives the naru.toml, and keeps running what stands behind the gateway.
+Setting = Callable[[], AbstractAsyncContextManager[str]]
+
+
 @contextlib.contextmanager
-def serving_aside(folder: Path, config: str = "") -> Iterator[Address]:
+def serving_aside(folder: Path, setting: Setting) -> Iterator[Address]:
     started: list[tuple[Gateway, asyncio.Event, asyncio.AbstractEventLoop]] = []
     failure: list[BaseException] = []
     is_up = threading.Event()
 
     async def serve() -> None:
-        async with running(folder, config) as gateway:
+        async with setting() as config, running(folder, config) as gateway:
             is_over = asyncio.Event()
             started.append((gateway, is_over, asyncio.get_running_loop()))
             is_up.set()
