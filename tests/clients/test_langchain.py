@@ -83,7 +83,9 @@ class _Suite(ChatModelIntegrationTests):
     async def _own_client(self, gateway: Address) -> AsyncIterator[None]:
         """LangChain keeps one asynchronous client for all models, which would outlive the event loop of its test."""
         self.gateway = gateway
-        async with DefaultAsyncHttpxClient(verify=False) as self.http:  # no TLS here: reading the system's CAs takes 30 ms
+        async with DefaultAsyncHttpxClient(
+            verify=False
+        ) as self.http:  # no TLS here: reading the system's CAs takes 30 ms
             yield
 
     def made(self, model: str) -> ChatOpenAI:
