@@ -86,7 +86,12 @@ async def run(agent: Agent, text: str, is_stream: bool) -> Done:
 @each_way
 async def test_a_tool_is_called_and_its_results_are_in_the_answer(api: str, is_stream: bool, gateway: Gateway) -> None:
     """Two calls in one turn, both executed; the usage of both turns is added up and is what the ledger has."""
-    agent = Agent(name="weather", model=model(gateway, api, "sandbox/tools"), tools=[get_current_weather])
+    agent = Agent(
+        name="weather",
+        model=model(gateway, api, "sandbox/tools"),
+        tools=[get_current_weather],
+        model_settings=ModelSettings(include_usage=True),  # else a chat stream's usage is not asked for
+    )
     done = await run(agent, CITIES, is_stream)
     assert done.result.final_output == WEATHER
     assert done.streamed == (WEATHER if is_stream else "")
