@@ -20,6 +20,8 @@ import pytest
 
 from tests.clients.page import at, snippet
 from tests.clients.tap import Outside, Tap, outside, tapping
+from tests.conformance.settings import UPSTREAMS, provider_table
+from tests.conformance.upstreams import EmulatedUpstream
 from tests.harness import Gateway, running
 
 NODE = Path(__file__).parent / "node"
@@ -75,19 +77,31 @@ class Place(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def place(folder: Path, **models: str) -> AsyncIterator[Place]:
-    """`models`: name here (`_` for `-`) -> the sandbox's model. WORK in it is the client's folder."""
+async def provider(upstream: str) -> AsyncIterator[tuple[str, str]]:
+    """(naru.toml, the beginning of a deployment): the sandbox itself, or its models behind another protocol."""
+    if not upstream:
+        yield "", 'provider = "sandbox"'
+        return
+    server = EmulatedUpstream(UPSTREAMS[upstream].dialect)
+    endpoint = f', endpoint = "{named}"' if (named := UPSTREAMS[upstream].endpoint) else ""
+    try:
+        yield provider_table(upstream, await server.start()), f'provider = "up"{endpoint}'
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def place(folder: Path, model: str, upstream: str = "") -> AsyncIterator[Place]:
+    """`model` is the sandbox's behind the gateway's `claude-naru`; WORK in it is the client's folder."""
     work, home = folder / "work", folder / "client"
     work.mkdir()
     home.mkdir()
     (work / "notes.txt").write_text(f"The word is {WORD}.\n")
-    config = "".join(
-        f"[models.{name.replace('_', '-')}]\n"
-        f"deployments = [{{ provider = \"sandbox\", model = '{model.replace('WORK', str(work))}' }}]\n"
-        for name, model in models.items()
-    )
-    async with running(folder, config) as gateway, outside() as world, tapping(gateway.port) as tap:
-        yield Place(gateway, tap, world, home, work)
+    model = model.replace("WORK", str(work))
+    async with provider(upstream) as (table, start):
+        config = f"{table}\n[models.claude-naru]\ndeployments = [{{ {start}, model = '{model}' }}]\n"
+        async with running(folder, config) as gateway, outside() as world, tapping(gateway.port) as tap:
+            yield Place(gateway, tap, world, home, work)
 
 
 # --- Claude Code ------------------------------------------------------------------------------------------------------
@@ -119,7 +133,7 @@ async def claude(there: Place, *arguments: str, **environment: str) -> tuple[int
 )
 async def test_claude_code_calls_its_tools(tool: str, arguments: str, tmp_path: Path) -> None:
     """The model asks for the tool, Claude Code runs it, its result reaches the model and stands in the final text."""
-    async with place(tmp_path, claude_naru=f"tools?only={tool}&args={arguments}") as there:
+    async with place(tmp_path, f"tools?only={tool}&args={arguments}") as there:
         code, answer = await claude(there, "--allowedTools", tool)
         assert (code, answer["is_error"], answer["num_turns"]) == (0, False, 2)
         assert WORD in answer["result"]
@@ -134,10 +148,30 @@ async def test_claude_code_calls_its_tools(tool: str, arguments: str, tmp_path: 
     assert result["content"][0]["type"] == "tool_result"
 
 
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+async def test_claude_code_behind_every_protocol(upstream: str, tmp_path: Path) -> None:
+    """The same with a provider that speaks Anthropic's own protocol, OpenAI's or Google's."""
+    model = 'tools?only=Bash&args={"command":"cat notes.txt","description":"Read the notes"}'
+    async with place(tmp_path, model, upstream) as there:
+        code, answer = await claude(there, "--allowedTools", "Bash")
+        assert (code, answer["num_turns"], WORD in answer["result"]) == (0, 2, True)
+
+
+async def test_claude_code_goes_on_with_a_model_that_thinks(tmp_path: Path) -> None:
+    """A second turn of the conversation, with the first in its history."""
+    async with place(tmp_path, "think") as there:
+        _, first = await claude(there)
+        assert first["usage"]["output_tokens_details"]["thinking_tokens"] > 0
+        code, second = await claude(there, "--continue")
+        assert (code, "notes.txt" in second["result"]) == (0, True)
+        assert await there.statuses() == [200, 200]
+    assert "assistant" in [message["role"] for message in there.tap.sent[1].body["messages"]]
+
+
 async def test_claude_code_finds_its_deferred_tools(tmp_path: Path) -> None:
     """Its tool search answers with a reference, which another provider's model reads as words."""
     model = 'tools?only=ToolSearch&args={"query":"select:WebFetch"}'
-    async with place(tmp_path, claude_naru=model) as there:
+    async with place(tmp_path, model) as there:
         code, answer = await claude(there)
         assert (code, answer["is_error"]) == (0, False)
         assert "The tool WebFetch can be called now." in answer["result"]
@@ -147,7 +181,7 @@ async def test_claude_code_finds_its_deferred_tools(tmp_path: Path) -> None:
 
 async def test_claude_code_discovers_models(tmp_path: Path) -> None:
     """It asks for the list before anything else, and goes on."""
-    async with place(tmp_path, claude_naru="echo") as there:
+    async with place(tmp_path, "echo") as there:
         code, answer = await claude(there, CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY="1")
         assert (code, answer["is_error"]) == (0, False)
         assert "notes.txt" in answer["result"]
@@ -155,7 +189,7 @@ async def test_claude_code_discovers_models(tmp_path: Path) -> None:
 
 
 async def test_claude_code_shows_the_gateways_errors(tmp_path: Path) -> None:
-    async with place(tmp_path, claude_naru="echo?status=529") as there:
+    async with place(tmp_path, "echo?status=529") as there:
         code, answer = await claude(there)
         assert (code, answer["is_error"], answer["api_error_status"]) == (1, True, 529)
         assert "The sandbox was told to fail with status 529." in answer["result"]
@@ -164,16 +198,16 @@ async def test_claude_code_shows_the_gateways_errors(tmp_path: Path) -> None:
 # --- Codex ------------------------------------------------------------------------------------------------------------
 
 
-async def codex(there: Place, model: str) -> tuple[int, list[dict[str, Any]]]:
+async def codex(there: Place, *resuming: str, model: str = "claude-naru") -> tuple[int, list[dict[str, Any]]]:
     """(exit code, its events)."""
     home = there.home / ".codex"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     config = at(snippet("Codex", "toml"), there.tap.port).replace('model = "sandbox/echo"', f'model = "{model}"')
     (home / "config.toml").write_text("check_for_update_on_startup = false\n" + config)
     code, out, err = await there.run(
         "codex", "exec", "--json", "--skip-git-repo-check",
         # Its own sandbox needs privileges that containers lack; the only command that ever comes is this file's.
-        "--dangerously-bypass-approvals-and-sandbox", "What does notes.txt say?",
+        "--dangerously-bypass-approvals-and-sandbox", *resuming, "What does notes.txt say?",
         CODEX_HOME=str(home),
     )  # fmt: skip
     assert out.startswith("{"), err
@@ -185,10 +219,13 @@ def items(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [item for item in done if item["type"] == kind]
 
 
+CAT = 'tools?only=exec_command&args={"cmd":"cat notes.txt"}'
+
+
 async def test_codex_runs_a_command(tmp_path: Path) -> None:
     """The model asks for a command, Codex runs it, its output reaches the model and stands in the final message."""
-    async with place(tmp_path, codex_naru='tools?only=exec_command&args={"cmd":"cat notes.txt"}') as there:
-        code, events = await codex(there, "codex-naru")
+    async with place(tmp_path, CAT) as there:
+        code, events = await codex(there)
         assert code == 0, events
         (command,) = items(events, "command_execution")
         assert (command["exit_code"], command["aggregated_output"]) == (0, f"The word is {WORD}.\n")
@@ -203,8 +240,29 @@ async def test_codex_runs_a_command(tmp_path: Path) -> None:
     assert [item["type"] for item in there.tap.sent[1].body["input"][-2:]] == ["function_call", "function_call_output"]
 
 
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+async def test_codex_behind_every_protocol(upstream: str, tmp_path: Path) -> None:
+    """The same with a provider that speaks Responses itself, which gets the web search too, or another protocol."""
+    async with place(tmp_path, CAT, upstream) as there:
+        code, events = await codex(there)
+        assert code == 0, events
+        assert WORD in items(events, "agent_message")[-1]["text"]
+    assert ("tools.web_search" in there.tap.dropped()) == (upstream != "openai_responses")
+
+
+async def test_codex_goes_on_with_a_model_that_thinks(tmp_path: Path) -> None:
+    """The reasoning is shown, and a resumed conversation with it in the history is answered."""
+    async with place(tmp_path, "think") as there:
+        _, events = await codex(there)
+        assert "I am a sandbox" in items(events, "reasoning")[0]["text"]
+        code, events = await codex(there, "resume", "--last")
+        assert (code, items(events, "agent_message")[-1]["text"]) == (0, "What does notes.txt say?")
+        assert await there.statuses() == [200, 200]
+    assert "reasoning" in [item["type"] for item in there.tap.sent[1].body["input"]]
+
+
 async def test_codex_shows_the_gateways_errors(tmp_path: Path) -> None:
-    async with place(tmp_path) as there:
-        code, events = await codex(there, "no-such-model")
+    async with place(tmp_path, "echo") as there:
+        code, events = await codex(there, model="no-such-model")
         assert code == 1
         assert (events[-1]["type"], "is not known here" in events[-1]["error"]["message"]) == ("turn.failed", True)
