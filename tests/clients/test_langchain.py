@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_openai import ChatOpenAI
-from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 from langchain_tests.integration_tests import chat_models as suite
 from openai import DefaultAsyncHttpxClient
 
@@ -227,3 +227,29 @@ class TestResponsesToGemini(_Suite):
     setting = staticmethod(behind("gemini"))
     provider = "up"
     uses_responses = True
+
+
+class TestEmbeddings(EmbeddingsIntegrationTests):
+    """The suite for embeddings, with texts sent as texts (see docs/clients.md)."""
+
+    setting: ClassVar[Setting] = staticmethod(sandbox)
+
+    @pytest.fixture(autouse=True)
+    async def _own_client(self, gateway: Address) -> AsyncIterator[None]:
+        self.gateway = gateway
+        async with DefaultAsyncHttpxClient(verify=False) as self.http:
+            yield
+
+    @property
+    def embeddings_class(self) -> type[OpenAIEmbeddings]:
+        return OpenAIEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {
+            "model": "sandbox/embed",
+            "base_url": f"{self.gateway.url}/v1",
+            "api_key": self.gateway.key,
+            "check_embedding_ctx_length": False,
+            "http_async_client": self.http,
+        }

@@ -17,13 +17,17 @@ from tests.harness import Gateway, running
 NODE = Path(__file__).parent.parent / "node"
 REQUIRED = os.environ.get("NARU_REQUIRE_SERVICES") == "1"
 
-#: Title -> what the program prints.
+#: (title, which of its programs) -> what it prints.
 PRINTED = {
-    "OpenAI, Python": "안녕하세요\n안녕하세요\n",
-    "Anthropic": r"\d+\n안녕하세요",
-    "Google Gen AI": r"\d+\n안녕하세요\n",
-    "LangChain": "안녕하세요\n",
-    "OpenAI Agents SDK": r"도구 결과입니다\.\n- get_current_weather\(서울\): 서울: 맑음\n- get_current_weather\(부산\): 부산: 맑음\n",
+    ("OpenAI, Python", 0): "안녕하세요\n안녕하세요\n",
+    ("Anthropic", 0): r"\d+\n안녕하세요",
+    ("Google Gen AI", 0): r"\d+\n안녕하세요\n",
+    ("LangChain", 0): "안녕하세요\n",
+    ("LangChain", 1): "64\n",
+    (
+        "OpenAI Agents SDK",
+        0,
+    ): r"도구 결과입니다\.\n- get_current_weather\(서울\): 서울: 맑음\n- get_current_weather\(부산\): 부산: 맑음\n",
 }
 ELSEWHERE = {"OpenAI, Node", "Claude Code", "Codex"}
 
@@ -40,16 +44,17 @@ async def output(gateway: Gateway, *command: str, cwd: Path) -> str:
 
 def test_every_section_is_run() -> None:
     titles = set(re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE))
-    assert titles == set(PRINTED) | ELSEWHERE
+    assert titles == {title for title, _ in PRINTED} | ELSEWHERE
+    assert PAGE.read_text().count("```python") == len(PRINTED)
 
 
-@pytest.mark.parametrize("title", PRINTED)
-async def test_python_programs(title: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("title", "place"), PRINTED)
+async def test_python_programs(title: str, place: int, tmp_path: Path) -> None:
     async with running(tmp_path) as gateway:
         program = tmp_path / "program.py"
-        program.write_text(at(snippet(title, "python"), gateway.port))
+        program.write_text(at(snippet(title, "python", place), gateway.port))
         printed = await output(gateway, sys.executable, "-W", "ignore", str(program), cwd=tmp_path)
-        assert re.fullmatch(PRINTED[title], printed), printed
+        assert re.fullmatch(PRINTED[title, place], printed), printed
 
 
 @pytest.mark.services

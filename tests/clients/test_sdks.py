@@ -20,6 +20,7 @@ from tests.harness import Gateway, another_key, running
 
 TEXT = "안녕하세요 naru"
 CITIES = "서울의 날씨와 부산의 날씨를 비교해줘"
+RESULTS = "도구 결과입니다.\n- get_current_weather(서울): 서울: 맑음\n- get_current_weather(부산): 부산: 맑음"
 LOCATION = {
     "type": "object",
     "properties": {"location": {"type": "string"}},
@@ -202,6 +203,21 @@ async def test_messages_parse_helper(claude: anthropic.AsyncAnthropic) -> None:
     assert isinstance(parsed.parsed_output, Person)
 
 
+async def test_messages_tool_runner(claude: anthropic.AsyncAnthropic) -> None:
+    """The SDK's own loop: it calls the functions and asks again until the model is done."""
+
+    @anthropic.beta_async_tool
+    async def get_current_weather(location: str) -> str:
+        """Weather now."""
+        return f"{location}: 맑음"
+
+    runner = claude.beta.messages.tool_runner(
+        model="sandbox/tools", max_tokens=1000, messages=user(CITIES), tools=[get_current_weather]
+    )
+    final = await runner.until_done()
+    assert final.content[0].text == RESULTS
+
+
 async def test_messages_count_helper(claude: anthropic.AsyncAnthropic) -> None:
     """With tools and thinking, which it takes as it takes them in a request."""
     thinking: Any = {"type": "enabled", "budget_tokens": 1024}
@@ -253,6 +269,23 @@ async def test_gemini_count_helper(gateway: Gateway, version: str | None) -> Non
     finally:
         await client.aio.aclose()
         client.close()
+
+
+async def test_gemini_calls_python_functions(gateway: Gateway) -> None:
+    """The SDK's own loop, in a chat: it calls the functions and asks again until the model is done."""
+
+    def get_current_weather(location: str) -> str:
+        """Weather now."""
+        return f"{location}: 맑음"
+
+    client = google(gateway, None)
+    config = types.GenerateContentConfig(tools=[get_current_weather])
+    chat = client.aio.chats.create(model="sandbox/tools", config=config)
+    answer = await chat.send_message(CITIES)
+    assert answer.text.replace('{"result":"', "").replace('"}', "") == RESULTS
+    assert "get_current_weather" in (await chat.send_message(CITIES)).text
+    await client.aio.aclose()
+    client.close()
 
 
 async def test_gemini_counts_a_whole_request(gateway: Gateway) -> None:

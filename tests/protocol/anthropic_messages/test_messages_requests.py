@@ -263,3 +263,19 @@ def test_thinking_signed_by_another_provider_never_reaches_anthropic() -> None:
     ]
     assert sent(request)["messages"][1]["content"] == [mine]
     assert dropped(request) == ("messages.reasoning",)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("thread", {"type": "create"}, "thread_unsupported_request"),
+        ("thread", {"type": "continue", "previous_message_id": "msg_1"}, "thread_unsupported_request"),
+        ("compaction", {"type": "summarize"}, "unsupported_parameter"),
+    ],
+)
+def test_what_only_anthropic_keeps_is_refused(field: str, value: Json, code: str) -> None:
+    """A continued thread has only its newest messages in it: another provider's model would answer half a question."""
+    with pytest.raises(BadRequest) as caught:
+        read(**{field: value})
+    assert (caught.value.code, caught.value.param) == (code, field)
+    read(**{field: None})
