@@ -138,6 +138,7 @@ async def test_claude_code_calls_its_tools(tool: str, arguments: str, tmp_path: 
         assert (code, answer["is_error"], answer["num_turns"]) == (0, False, 2)
         assert WORD in answer["result"]
         assert answer["usage"]["input_tokens"] > 1_000
+        assert answer["modelUsage"]["claude-naru"]["contextWindow"] == 128_000
         assert await there.statuses() == [200, 200]
     assert there.outside.asked == []
     assert there.tap.paths == {"POST /v1/messages?beta=true"}

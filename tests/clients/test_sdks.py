@@ -317,6 +317,16 @@ async def test_gemini_lists_models(gateway: Gateway, version: str) -> None:
     gemini.close()
 
 
+async def test_methods_of_googles_that_are_not_here_are_named(gateway: Gateway) -> None:
+    """Not "use GET": the model's name is in the path, and behind it what can be asked of it."""
+    client = google(gateway, None)
+    with pytest.raises(genai_errors.ClientError, match=r"generateContent, .*countTokens.* /v1/embeddings") as caught:
+        await client.aio.models.embed_content(model="sandbox/embed", contents=TEXT)
+    assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
+    await client.aio.aclose()
+    client.close()
+
+
 # --- All --------------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route as WebRoute
 from naru.control.api import json_response
 from naru.control.explain import explain
 from naru.control.exposition import Exposition
-from naru.control.listing import LISTS, MODELS, gemini_model, gemini_models
+from naru.control.listing import GEMINI_METHODS, LISTS, MODELS, gemini_model, gemini_models
 from naru.control.service import Control
 from naru.errors import BadRequest, NotFound
 from naru.gateway.auth import allow_model
@@ -41,9 +41,11 @@ class SideRoutes:
             WebRoute("/v1/models", self.models, methods=["GET"]),
             WebRoute("/v1/models/{model:path}:countTokens", self.count_gemini_tokens, methods=["POST"]),
             WebRoute("/v1/models/{model:path}", self.model, methods=["GET"]),
+            WebRoute("/v1/models/{model:path}", self.no_method, methods=["POST"]),
             WebRoute("/v1beta/models", self.gemini_models, methods=["GET"]),
             WebRoute("/v1beta/models/{model:path}:countTokens", self.count_gemini_tokens, methods=["POST"]),
             WebRoute("/v1beta/models/{model:path}", self.gemini_model, methods=["GET"]),
+            WebRoute("/v1beta/models/{model:path}", self.no_method, methods=["POST"]),
             WebRoute("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             WebRoute("/v1/responses/input_tokens", self.count_responses_tokens, methods=["POST"]),
             WebRoute("/v1/responses/compact", self.compact, methods=["POST"]),
@@ -114,6 +116,15 @@ class SideRoutes:
     async def gemini_model(self, request: Request) -> Response:
         name = request.path_params["model"]
         return json_response(gemini_model(self._route(request, name), name))
+
+    async def no_method(self, request: Request) -> Response:
+        """A POST to a model with a method of Google's that is none of those answered."""
+        self._key(request)
+        raise NotFound(
+            f"There is nothing at {request.url.path[:200]!r}. Of a model one can ask here: {', '.join(GEMINI_METHODS)}. "
+            "Embeddings are at /v1/embeddings.",
+            code="unknown_url",
+        )
 
     def _route(self, request: Request, name: str) -> Route:
         key = self._key(request)
