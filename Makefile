@@ -11,13 +11,16 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test test-transcripts fuzz bench lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz bench lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
 
-test: $(VENV)/.dev tests/node/node_modules
+test: $(VENV)/.dev tests/node/node_modules $(if $(NARU_REQUIRE_SERVICES),tests/clients/node/node_modules)
 	$(BIN)/pytest -n $(WORKERS) -m "not across" $(TESTS)
+
+# Claude Code and Codex, 800 MB, for the tests that run them; `make test` alone goes without.
+clients: tests/clients/node/node_modules
 
 # Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
 test-transcripts: $(VENV)/.dev
@@ -60,8 +63,8 @@ clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache
 
 # The official JavaScript clients that tests drive; without npm those tests skip and say so.
-tests/node/node_modules: tests/node/package-lock.json
-	@if command -v npm >/dev/null; then cd tests/node && npm ci --silent --no-audit --no-fund && touch node_modules; fi
+tests/node/node_modules tests/clients/node/node_modules: %/node_modules: %/package-lock.json
+	@if command -v npm >/dev/null; then cd $* && npm ci --silent --no-audit --no-fund && touch node_modules; fi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Naru needs Python 3.11 or newer. Set PYTHON=…")'

@@ -27,7 +27,7 @@ from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
 from naru.control.local import ControlServer, serve_control
 from naru.control.service import Control, NewKey
-from naru.control.side import SideRoutes, unknown_path
+from naru.control.side import SideRoutes, family_of_caller, unknown_path
 from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
@@ -102,8 +102,13 @@ ENDPOINTS: Mapping[str, UpstreamSide] = {
 }
 
 
-#: Whose form the errors of other paths take, by prefix; OpenAI's everywhere else.
+#: Whose form the errors of other paths take: by prefix, else by whose client asks.
 ERROR_SHAPES: tuple[tuple[str, ClientSide], ...] = (("/v1/messages", ANTHROPIC_MESSAGES), ("/v1beta/", GEMINI))
+ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
+    "openai": OPENAI_CHAT,
+    "anthropic": ANTHROPIC_MESSAGES,
+    "gemini": GEMINI,
+}
 
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
@@ -279,7 +284,8 @@ class App:
     def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, NaruError)
         path = request.url.path
-        shape = next((dialect for prefix, dialect in ERROR_SHAPES if path.startswith(prefix)), OPENAI_CHAT)
+        usual = ERROR_SHAPES_OF[family_of_caller(request)]
+        shape = next((dialect for prefix, dialect in ERROR_SHAPES if path.startswith(prefix)), usual)
         status, body = shape.encode_error(error)
         return Response(body, status, media_type="application/json")
 

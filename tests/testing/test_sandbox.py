@@ -264,6 +264,29 @@ async def test_tool_choice_is_respected(client: AsyncOpenAI) -> None:
         await ask(client, "sandbox/tools", "x", tool_choice="required")
 
 
+async def test_only_and_args_say_which_tool_is_called_and_with_what(client: AsyncOpenAI) -> None:
+    """For agents that offer many tools: one call each, what the query does not name is made from the schema."""
+    tools = [WEATHER, CALCULATOR]
+    model = 'sandbox/tools?only=get_current_weather&args={"unit":"fahrenheit","more":[1]}'
+    answer = await ask(client, model, COMPARE, tools=tools)
+    arguments = {"location": "서울", "unit": "fahrenheit", "more": [1]}
+    assert calls_of(answer.choices[0].message) == [("get_current_weather", arguments)]
+    both = await ask(client, "sandbox/tools?only=calculate,get_current_weather", "1+1 in 서울", tools=tools)
+    assert [name for name, _ in calls_of(both.choices[0].message)] == ["get_current_weather", "calculate"]
+    custom: Any = {"type": "custom", "custom": {"name": "patch"}}
+    patched = await ask(client, 'sandbox/tools?only=patch&args={"input":"*** Begin"}', "x", tools=[custom, *tools])
+    assert [call.custom.input for call in patched.choices[0].message.tool_calls] == ["*** Begin"]
+
+
+async def test_only_names_a_tool_that_is_offered_or_none_is(client: AsyncOpenAI) -> None:
+    """A misspelt name is told; a request without tools, such as an agent's for a title, is answered with text."""
+    title = await ask(client, "sandbox/tools?only=calculate", "a title")
+    assert title.choices[0].message.content == "a title"
+    with pytest.raises(openai.BadRequestError, match=r"'calc', which is not offered\. Offered: calculate\.") as caught:
+        await ask(client, "sandbox/tools?only=calc", "1+1", tools=[CALCULATOR])
+    assert caught.value.code == "invalid_sandbox_query"
+
+
 async def test_required_calls_again_after_results(client: AsyncOpenAI) -> None:
     """A model that must call a tool has no other way to answer, whatever came before."""
     call = {"id": "c1", "type": "function", "function": {"name": "calculate", "arguments": "{}"}}
@@ -391,6 +414,45 @@ async def test_json_object_and_no_format(client: AsyncOpenAI) -> None:
     assert (await ask(client, "sandbox/json", "hello")).choices[0].message.content == "hello"
 
 
+async def test_tools_answers_in_json_where_asked_and_args_are_values(client: AsyncOpenAI) -> None:
+    """Tools first, as an agent with a typed result has them; then the result."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "name": {"type": "string"}}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    first = await ask(client, "sandbox/tools", "in 부산", tools=[CALCULATOR], response_format=form)
+    assert first.choices[0].finish_reason == "tool_calls"
+    messages = [
+        *user("'나루' in 부산"),
+        first.choices[0].message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": first.choices[0].message.tool_calls[0].id, "content": "2"},
+    ]
+    body: Any = {"messages": messages, "tools": [CALCULATOR], "response_format": form}
+    second = await client.chat.completions.create(model="sandbox/tools", **body)
+    assert json.loads(second.choices[0].message.content) == {"city": "부산", "name": "나루"}
+    third = await client.chat.completions.create(model='sandbox/tools?args={"city":"서울","more":1}', **body)
+    assert json.loads(third.choices[0].message.content) == {"city": "서울", "name": "나루", "more": 1}
+    free = await ask(client, 'sandbox/json?args={"a":[1]}', "x", response_format={"type": "json_object"})
+    assert free.choices[0].message.content == '{"a":[1]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a customer named '你好啊集团' and \"나루\"", ["你好啊集团", "나루"]),
+        ("“하나” 「둘」", ["하나", "둘"]),
+        ("what's Tom's 'real name'", ["real name"]),
+        ("nothing said", ["sample first_name", "sample title"]),
+    ],
+)
+async def test_names_are_taken_from_quotation_marks(client: AsyncOpenAI, text: str, names: list[str]) -> None:
+    """In their order; an apostrophe is no quotation mark."""
+    properties = {"first_name": {"type": "string"}, "title": {"type": "string"}}
+    function = {"name": "f", "parameters": {"type": "object", "properties": properties, "required": ["first_name"]}}
+    if len(names) == 2:
+        function["parameters"]["required"] = list(properties)  # type: ignore[index]
+    answer = await ask(client, "sandbox/tools", text, tools=[{"type": "function", "function": function}])
+    assert [list(arguments.values()) for _, arguments in calls_of(answer.choices[0].message)] == [names]
+
+
 async def test_a_schema_without_a_value_is_refused_by_name(client: AsyncOpenAI) -> None:
     schema = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}, "required": ["a"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
@@ -449,9 +511,17 @@ async def test_an_unknown_model_is_404(client: AsyncOpenAI) -> None:
         ("status=200", "status"),
         ("tps=1&tps=2", "twice"),
         ("tps", "tps"),
+        ("only=f", "sandbox/tools alone"),
+        ("args={}", "sandbox/tools and sandbox/json alone"),
     ],
 )
 async def test_a_wrong_query_is_refused_and_the_nearest_key_named(client: AsyncOpenAI, query: str, says: str) -> None:
     with pytest.raises(openai.BadRequestError, match=says) as caught:
         await ask(client, f"sandbox/echo?{query}", "x")
     assert caught.value.code == "invalid_sandbox_query"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a":'])
+async def test_args_must_be_an_object(client: AsyncOpenAI, text: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="'args' must be a JSON object"):
+        await ask(client, f"sandbox/tools?args={text}", "x")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -14,11 +13,16 @@ from starlette.routing import Route as WebRoute
 from naru.control.api import json_response
 from naru.control.explain import explain
 from naru.control.exposition import Exposition
+from naru.control.listing import GEMINI_METHODS, LISTS, MODELS, gemini_model, gemini_models
 from naru.control.service import Control
 from naru.errors import BadRequest, NotFound
 from naru.gateway.auth import allow_model
 from naru.gateway.serve import Gateway
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
+from naru.protocol.gemini import counting as gemini_counting
+from naru.protocol.gemini.counting import read_count
+from naru.protocol.openai_responses import OPENAI_RESPONSES
+from naru.protocol.openai_responses import counting as responses_counting
 from naru.routing.table import Route
 from naru.storage.records import KeyRecord
 
@@ -33,10 +37,21 @@ class SideRoutes:
 
     def routes(self) -> list[WebRoute]:
         return [
+            WebRoute("/", self.front, methods=["GET"]),
             WebRoute("/v1/models", self.models, methods=["GET"]),
+            WebRoute("/v1/models/{model:path}:countTokens", self.count_gemini_tokens, methods=["POST"]),
             WebRoute("/v1/models/{model:path}", self.model, methods=["GET"]),
+            WebRoute("/v1/models/{model:path}", self.no_method, methods=["POST"]),
             WebRoute("/v1beta/models", self.gemini_models, methods=["GET"]),
+            WebRoute("/v1beta/models/{model:path}:countTokens", self.count_gemini_tokens, methods=["POST"]),
+            WebRoute("/v1beta/models/{model:path}", self.gemini_model, methods=["GET"]),
+            WebRoute("/v1beta/models/{model:path}", self.no_method, methods=["POST"]),
             WebRoute("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
+            WebRoute("/v1/responses/input_tokens", self.count_responses_tokens, methods=["POST"]),
+            WebRoute("/v1/responses/compact", self.compact, methods=["POST"]),
+            WebRoute("/v1/responses/{id}", self.stored_response, methods=["GET", "DELETE"]),
+            WebRoute("/v1/responses/{id}/cancel", self.stored_response, methods=["POST"]),
+            WebRoute("/v1/responses/{id}/input_items", self.stored_response, methods=["GET"]),
             WebRoute("/v1/usage", self.usage, methods=["GET"]),
             WebRoute("/v1/explain", self.explain, methods=["POST"]),
             WebRoute("/livez", self.livez, methods=["GET"]),
@@ -45,23 +60,16 @@ class SideRoutes:
             WebRoute("/metrics", self.metrics, methods=["GET"]),
         ]
 
+    async def front(self, request: Request) -> Response:
+        """What probes of an address get: Claude Code and others look whether anything answers before they begin."""
+        return json_response({"name": "naru", "openai": "/v1", "anthropic": "/", "gemini": "/", "ready": "/readyz"})
+
     async def models(self, request: Request) -> Response:
-        key = self._key(request)
-        models = [_shown(route) for route in self._routes(key)]
-        # One answer for the clients of both protocols: `object` is OpenAI's, the rest of the page Anthropic's.
-        first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
-        return json_response({"object": "list", "data": models, "has_more": False, "first_id": first, "last_id": last})
+        routes = self._routes(self._key(request))
+        return json_response(LISTS[family_of_caller(request)](routes))
 
     async def gemini_models(self, request: Request) -> Response:
-        models = [
-            {
-                "name": f"models/{route.name}",
-                "displayName": route.name,
-                "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
-            }
-            for route in self._routes(self._key(request))
-        ]
-        return json_response({"models": models})
+        return json_response(gemini_models(self._routes(self._key(request))))
 
     def _routes(self, key: KeyRecord) -> list[Route]:
         return [r for r in self.gateway.table.routes.values() if not key.models or r.name in key.models]
@@ -73,12 +81,56 @@ class SideRoutes:
         allow_model(key, self.gateway.table.resolve(envelope.model).name)
         return Response(ANTHROPIC_MESSAGES.count_tokens(envelope), media_type="application/json")
 
-    async def model(self, request: Request) -> Response:
+    async def count_gemini_tokens(self, request: Request) -> Response:
         key = self._key(request)
+        envelope = read_count(await request.body(), request.path_params["model"])
+        allow_model(key, self.gateway.table.resolve(envelope.model).name)
+        return Response(gemini_counting.count_tokens(envelope), media_type="application/json")
+
+    async def count_responses_tokens(self, request: Request) -> Response:
+        key = self._key(request)
+        envelope = OPENAI_RESPONSES.read(await request.body())
+        allow_model(key, self.gateway.table.resolve(envelope.model).name)
+        return Response(responses_counting.count_tokens(envelope), media_type="application/json")
+
+    async def stored_response(self, request: Request) -> Response:
+        """Every way to ask for a response by its id."""
+        self._key(request)
+        raise NotFound(
+            "Responses are not stored here (each says `store: false`), so none can be fetched, continued or deleted by "
+            "its id. Keep what you were answered, and send the whole input with each request.",
+            code="response_not_found",
+        )
+
+    async def compact(self, request: Request) -> Response:
+        self._key(request)
+        raise NotFound(
+            "Conversations are not compacted here. Ask a model for a summary, or leave out the oldest items.",
+            code="unsupported_endpoint",
+        )
+
+    async def model(self, request: Request) -> Response:
         name = request.path_params["model"]
+        return json_response(MODELS[family_of_caller(request)](self._route(request, name), name))
+
+    async def gemini_model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        return json_response(gemini_model(self._route(request, name), name))
+
+    async def no_method(self, request: Request) -> Response:
+        """A POST to a model with a method of Google's that is none of those answered."""
+        self._key(request)
+        raise NotFound(
+            f"There is nothing at {request.url.path[:200]!r}. Of a model one can ask here: {', '.join(GEMINI_METHODS)}. "
+            "Embeddings are at /v1/embeddings.",
+            code="unknown_url",
+        )
+
+    def _route(self, request: Request, name: str) -> Route:
+        key = self._key(request)
         route = self.gateway.table.resolve(name)
         allow_model(key, route.name)
-        return json_response(_shown(route) | {"id": name})
+        return route
 
     async def usage(self, request: Request) -> Response:
         key = self._key(request)
@@ -118,22 +170,16 @@ class SideRoutes:
         return self.gateway.auth.identify(request.scope["headers"])
 
 
-def _shown(route: Route) -> dict[str, Any]:
-    deployment = route.deployments[0]
-    return {
-        "id": route.name,
-        "object": "model",
-        "created": 0,
-        "type": "model",
-        "display_name": route.name,
-        "created_at": "1970-01-01T00:00:00Z",
-        "owned_by": deployment.provider,
-        "naru": {
-            "deployments": [d.id for d in route.deployments],
-            "is_priced": any(d.price is not None for d in route.deployments),
-            "max_output_tokens": deployment.max_output,
-        },
-    }
+def family_of_caller(request: Request) -> str:
+    """Whose clients the caller's is, on paths that several have: anthropic | gemini | openai.
+
+    Google's ask at /v1 as well as at /v1beta; they and Anthropic's say who they are in a header of their own.
+    """
+    if "anthropic-version" in request.headers:
+        return "anthropic"
+    if "x-goog-api-key" in request.headers or "x-goog-api-client" in request.headers:
+        return "gemini"
+    return "openai"
 
 
 def unknown_path(path: str, known: list[str]) -> NotFound:

@@ -33,7 +33,8 @@ class Auth:
         for name, value in headers:
             if name in KEY_HEADERS:
                 text = value
-                break
+                if name == b"authorization":
+                    break  # Anthropic's clients send an x-api-key of the environment beside it (providers.md B1.1)
         if text[:7].lower() == b"bearer ":
             text = text[7:].strip()
         if not text:

@@ -32,6 +32,7 @@ from naru.protocol.dialect import (
     WholeAnswer,
     family_of,
 )
+from naru.protocol.foreign_tools import without_foreign_tools
 from naru.protocol.messages import (
     Event,
     Reasoning,
@@ -148,10 +149,10 @@ class Translation:
         if not upstream.quirks.reads_soft_switch and has_switch(envelope):
             decoded = switched(decoded)
         request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
+        request, dropped = without_foreign_tools(request, self.upstream.name)
         forwarded = self.upstream.encode_request(request, upstream.quirks)
-        if not upstream.defaults:
-            return forwarded
-        return Forwarded(_with_defaults(forwarded.body, upstream.defaults), forwarded.dropped)
+        body = _with_defaults(forwarded.body, upstream.defaults) if upstream.defaults else forwarded.body
+        return Forwarded(body, (*dropped, *forwarded.dropped))
 
     def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         return _told(self.client, self.upstream.decode_response(body, quirks), envelope, replay)

@@ -188,7 +188,21 @@ def test_a_spending_limit_is_not_a_rate() -> None:
     assert ANTHROPIC_MESSAGES.decode_error(429, body, PLAIN).code == "insufficient_quota"
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_the_code_of_an_error_reaches_the_client(status: int) -> None:
+    """Its SDK sends the whole conversation again where a thread is lost: only the code says that one is."""
+    details = {"error_code": "thread_not_found"}
+    body = compact({"type": "error", "error": {"type": "not_found_error", "message": "m", "details": details}})
+    error = ANTHROPIC_MESSAGES.decode_error(status, body, PLAIN)
+    assert (error.status, error.code, error.message) == (status, "thread_not_found", "m")
+    shown, again = ANTHROPIC_MESSAGES.encode_error(error)
+    assert (shown, json.loads(again)["error"]["details"]) == (status, details)
+    own, told = ANTHROPIC_MESSAGES.encode_error(BadRequest("m", code="invalid_value"))
+    assert (own, json.loads(told)["error"]["details"]) == (400, {"error_code": "invalid_value"})
+
+
 def test_shutting_down_in_a_stream_tells_the_client_to_try_again() -> None:
     """The official client raises it as an overload."""
     (inside,) = datas(ANTHROPIC_MESSAGES.encode_stream_error(ShuttingDown("later")))
-    assert inside["error"] == {"type": "overloaded_error", "message": "later"}
+    told = {"type": "overloaded_error", "message": "later", "details": {"error_code": "server_shutting_down"}}
+    assert inside["error"] == told

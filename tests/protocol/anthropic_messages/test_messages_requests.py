@@ -212,13 +212,20 @@ def test_thinking_becomes_the_common_policy(fields: Json, policy: ReasoningPolic
 
 
 def test_tool_results_with_more_than_words() -> None:
-    """Images are parts; what only Anthropic knows stays, for Anthropic, beside the words."""
-    content = [{"type": "text", "text": "found"}, {"type": "tool_reference", "tool_name": "f"}]
+    """Images are parts; what only Anthropic knows stays, for Anthropic, beside what it says in words."""
+    search = {"type": "search_result", "source": "https://x", "title": "T", "content": [{"type": "text", "text": "s"}]}
+    content = [
+        {"type": "text", "text": "found"},
+        {"type": "tool_reference", "tool_name": "f"},
+        search,
+        {"type": "unheard_of"},
+    ]
     block = {"type": "tool_result", "tool_use_id": "t", "content": content, "is_error": True}
     request = read(messages=[{"role": "user", "content": [block]}])
     (result,) = request.messages[0].parts
     assert isinstance(result, ToolResult)
-    assert (result.parts, result.is_error) == ((Text("found"),), True)
+    told = (Text("found"), Text("The tool f can be called now."), Text("T\nhttps://x\ns"))
+    assert (result.parts, result.is_error) == (told, True)
     assert sent(request)["messages"][0]["content"] == [block]
 
 
@@ -256,3 +263,19 @@ def test_thinking_signed_by_another_provider_never_reaches_anthropic() -> None:
     ]
     assert sent(request)["messages"][1]["content"] == [mine]
     assert dropped(request) == ("messages.reasoning",)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("thread", {"type": "create"}, "thread_unsupported_request"),
+        ("thread", {"type": "continue", "previous_message_id": "msg_1"}, "thread_unsupported_request"),
+        ("compaction", {"type": "summarize"}, "unsupported_parameter"),
+    ],
+)
+def test_what_only_anthropic_keeps_is_refused(field: str, value: Json, code: str) -> None:
+    """A continued thread has only its newest messages in it: another provider's model would answer half a question."""
+    with pytest.raises(BadRequest) as caught:
+        read(**{field: value})
+    assert (caught.value.code, caught.value.param) == (code, field)
+    read(**{field: None})

@@ -124,13 +124,29 @@ def _tool_result(fields: Fields, raw: Raw) -> Part:
         parts.append(Text(text))
     elif is_list(content):
         blocks = [read_block(item) for item in decode_list(content)]
-        parts = [block for block in blocks if isinstance(block, Text | Image | File)]
-        if len(parts) < len(blocks):  # search results, tool references: Anthropic's own encoder writes them back
+        readable = [_in_words(block) for block in blocks]
+        parts = [block for block in readable if isinstance(block, Text | Image | File)]
+        if readable != blocks or len(parts) < len(blocks):  # Anthropic's own encoder writes the blocks back
             extra["content"] = content
     elif not is_null(content):
         raise BlockError(".content", "must be a string or a list of blocks")
     is_error = bytes(fields.get("is_error", b"")) == b"true"
     return ToolResult(_string(fields, "tool_use_id"), tuple(parts), is_error=is_error, extra=extra)
+
+
+def _in_words(part: Part) -> Part:
+    """What a search result or a tool reference says, for models that know no such block: without it Claude Code's
+    ToolSearch has an empty answer."""
+    if not isinstance(part, Opaque):
+        return part
+    fields = decode_fields(part.raw)
+    if part.kind == "tool_reference" and (name := text_of(fields.get("tool_name"))):
+        return Text(f"The tool {name} can be called now.")
+    if part.kind == "search_result" and is_list(content := fields.get("content")):
+        inner = [text_of(decode_fields(item).get("text")) for item in decode_list(content) if is_object(item)]
+        told = [text_of(fields.get("title")), text_of(fields.get("source")), *inner]
+        return Text("\n".join(text for text in told if text))
+    return part
 
 
 def _thinking(fields: Fields, raw: Raw) -> Part:

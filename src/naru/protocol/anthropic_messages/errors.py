@@ -32,8 +32,10 @@ _SPENT = frozenset({"enforced_spend_limit_reached"})
 
 def decode_error(status: int, body: bytes, quirks: Quirks) -> UpstreamError:
     """The error in an answer with a failing status. Never raises."""
-    if _error_code(_loose_json(body)) in _SPENT:
-        body = encode({"error": {"message": _message(_loose_json(body)), "code": "insufficient_quota"}})
+    value = _loose_json(body)
+    if code := _error_code(value):
+        # Below `type` only this tells the causes apart; clients act on it (a lost thread is sent again as a whole).
+        body = encode({"error": {**value["error"], "code": "insufficient_quota" if code in _SPENT else code}})
     return decode_any_error(status, body, quirks)
 
 
@@ -57,7 +59,7 @@ def encode_stream_error(error: NaruError) -> bytes:
     return write_event(encode({"type": "error", "error": _shown(error)[1], "request_id": None}), b"error")
 
 
-def _shown(error: NaruError) -> tuple[int, dict[str, str]]:
+def _shown(error: NaruError) -> tuple[int, dict[str, Any]]:
     # The gateway's empty account must not look like the caller's (providers.md A0.5).
     if isinstance(error, UpstreamRefused) and (error.status == 402 or error.code == "insufficient_quota"):
         message = "The gateway's account with the provider is out of credit. Ask the operator; your own budget is fine."
@@ -66,7 +68,10 @@ def _shown(error: NaruError) -> tuple[int, dict[str, str]]:
     message = error.message
     if error.code == "context_length_exceeded" and "prompt is too long" not in message:
         message = f"prompt is too long: {message}"  # the words at which Claude Code compacts its history
-    return error.status, {"type": kind, "message": message}
+    fields: dict[str, Any] = {"type": kind, "message": message}
+    if error.code is not None:
+        fields["details"] = {"error_code": error.code}
+    return error.status, fields
 
 
 def _loose_json(body: bytes) -> Any:
@@ -80,8 +85,3 @@ def _error_code(value: Any) -> str:
     for name in ("error", "details", "error_code"):
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _message(value: Any) -> str:
-    message = value["error"].get("message")
-    return message if isinstance(message, str) else ""

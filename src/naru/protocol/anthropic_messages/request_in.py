@@ -47,6 +47,7 @@ _DONE = ("model", "messages", "system", "stream", "max_tokens")
 def decode_request(envelope: Envelope) -> Request:
     """Raises BadRequest, with `param` set, for fields of the wrong type."""
     fields = dict(envelope.fields)
+    _refuse_state(fields)
     messages = read_messages(fields)
     for name in _DONE:
         fields.pop(name, None)
@@ -54,6 +55,24 @@ def decode_request(envelope: Envelope) -> Request:
         return _request(envelope, messages, fields)
     except BAD_JSON:
         raise BadRequest("The request holds a string that is no text.", code="invalid_json") from None
+
+
+def _refuse_state(fields: Fields) -> None:
+    """What only Anthropic's servers hold or do, without which the answer would be another one. `thread` is sent by the
+    tool runner of its SDK, which goes on without at this code."""
+    if not is_null(fields.get("thread", NULL)):
+        raise BadRequest(
+            "`thread` refers to what Anthropic keeps, and this model's provider keeps nothing between requests. "
+            "Send the whole conversation with each request, and leave it out.",
+            code="thread_unsupported_request",
+            param="thread",
+        )
+    if not is_null(fields.get("compaction", NULL)):
+        raise BadRequest(
+            "`compaction` is not possible with this model: its provider does not compact. Ask for a summary in words.",
+            code="unsupported_parameter",
+            param="compaction",
+        )
 
 
 def _request(envelope: Envelope, messages: tuple[Message, ...], fields: Fields) -> Request:

@@ -57,11 +57,11 @@ def answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
 def _answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     made = Answer()
     if name == "tools":
-        made.calls = _calls(request)
+        made.calls = _calls(behaviour, request)
     if name == "think":
         made.reasoning = _reasoning(behaviour, request)
     if not made.calls:
-        text = _text(name, request)
+        text = _text(name, behaviour, request)
         made.content = split(_stopped(text, request.stops))
         if behaviour.tokens is not None:
             made.content = _stretched(made.content, behaviour.tokens)
@@ -72,25 +72,27 @@ def _answer(name: str, behaviour: Behaviour, request: ChatRequest) -> Answer:
     return made
 
 
-def _text(name: str, request: ChatRequest) -> str:
+def _text(name: str, behaviour: Behaviour, request: ChatRequest) -> str:
+    form = request.response_format
+    if name in ("json", "tools") and form is not None and form.type != "text":
+        return _json_text(behaviour.arguments, request)
     if name == "tools" and request.messages[-1].role == "tool":
         return _summary(request.messages, request.user_text)
-    form = request.response_format
-    if name == "json" and form is not None and form.type != "text":
-        return _json_text(request)
     return request.user_text or NOTHING_TO_REPEAT
 
 
-def _json_text(request: ChatRequest) -> str:
+def _json_text(given: dict[str, Any] | None, request: ChatRequest) -> str:
+    """`given` are values that the model's query names; the rest is made."""
     form = request.response_format
     assert form is not None
     if form.type == "json_object":
-        return _dumped({"text": request.user_text})
+        return _dumped({"text": request.user_text} if given is None else given)
     if form.json_schema is None or form.json_schema.schema is None:
         raise BadRequest(
             "response_format of type 'json_schema' needs 'json_schema.schema'.", param="response_format.json_schema"
         )
-    return _dumped(_filled(form.json_schema.schema, read_talk(request.user_text), "response_format.json_schema", True))
+    made = _filled(form.json_schema.schema, read_talk(request.user_text), "response_format.json_schema", True)
+    return _dumped({**made, **given} if given is not None and isinstance(made, dict) else made)
 
 
 def _filled(schema: Any, talk: Talk, param: str, fills_all: bool) -> Any:
@@ -112,13 +114,18 @@ def _dumped(value: Any) -> str:
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
-def _calls(request: ChatRequest) -> list[Call]:
-    """Every offered tool once, a tool that wants a place once for each place; none when results have just come in."""
+def _calls(behaviour: Behaviour, request: ChatRequest) -> list[Call]:
+    """Every offered tool once, a tool that wants a place once for each place; none when results have just come in.
+
+    `only` leaves out all others; with `args` each is called once."""
     offered, is_forced = _offered(request)
     if request.messages[-1].role == "tool" and not is_forced:
         return []
+    if behaviour.called_tools is not None:
+        offered = _named(offered, behaviour.called_tools)
     talk = read_talk(request.user_text)
-    calls = [call for index, tool in offered for call in _calls_of(tool, talk, f"tools[{index}]")]
+    given = behaviour.arguments
+    calls = [call for index, tool in offered for call in _calls_of(tool, talk, given, f"tools[{index}]")]
     return calls[: 1 if request.parallel_tool_calls is False else MAX_CALLS]
 
 
@@ -145,6 +152,20 @@ def _offered(request: ChatRequest) -> tuple[list[tuple[int, ToolSpec]], bool]:
     return ([] if mode == "none" else tools), mode == "required"
 
 
+def _named(offered: list[tuple[int, ToolSpec]], names: tuple[str, ...]) -> list[tuple[int, ToolSpec]]:
+    """Those of the names. A request without any tool is no mistake: agents ask for titles and summaries in between."""
+    known = [tool.name for _, tool in offered]
+    missing = [name for name in names if name not in known]
+    if known and missing:
+        raise BadRequest(
+            f"The model's query asks for a call of '{missing[0][:100]}', which is not offered. "
+            f"Offered: {', '.join(known)[:2000]}.",
+            code="invalid_sandbox_query",
+            param="model",
+        )
+    return [(index, tool) for index, tool in offered if tool.name in names]
+
+
 def _chosen_name(choice: Any) -> str:
     for kind in ("function", "custom"):
         named = choice.get(kind) if isinstance(choice, dict) else None
@@ -153,16 +174,16 @@ def _chosen_name(choice: Any) -> str:
     raise BadRequest("tool_choice names no tool.", param="tool_choice")
 
 
-def _calls_of(tool: ToolSpec, talk: Talk, param: str) -> list[Call]:
+def _calls_of(tool: ToolSpec, talk: Talk, given: dict[str, Any] | None, param: str) -> list[Call]:
     if tool.function is None:
-        return [Call("custom", tool.name, split(talk.text))]
+        return [Call("custom", tool.name, split(str((given or {}).get("input", talk.text))))]
     schema = tool.function.parameters or {"type": "object", "properties": {}}
     calls: list[Call] = []
-    for part in _talks(schema, talk):
+    for part in [talk] if given is not None else _talks(schema, talk):
         arguments = _filled(schema, part, f"{param}.function.parameters", False)
         if not isinstance(arguments, dict):
             raise BadRequest("A tool's parameters must be an object.", param=f"{param}.function.parameters")
-        calls.append(Call("function", tool.name, split(_dumped(arguments))))
+        calls.append(Call("function", tool.name, split(_dumped({**arguments, **(given or {})}))))
     return calls
 
 

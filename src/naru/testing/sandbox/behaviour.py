@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -47,6 +47,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tokens: Count | None = None
     think: Count | None = None
     finish: Literal["stop", "length", "content_filter"] | None = None
+    # tool calls and JSON
+    only: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    args: Annotated[str, Meta(max_length=10_000)] | None = None
     # usage
     usage: Literal["ok", "none", "null", "zero", "negative", "huge", "float", "twice"] = "ok"
     cached: Count = 0
@@ -65,6 +68,16 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     # how often the faults strike
     fail_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
     seed: int = 0
+
+    @property
+    def called_tools(self) -> tuple[str, ...] | None:
+        """The names in `only`; None where every tool is called."""
+        return None if self.only is None else tuple(name.strip() for name in self.only.split(","))
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """`args` as an object; `parse_model` has made sure that it is one."""
+        return None if self.args is None else msgspec.json.decode(self.args, type=dict[str, Any])
 
     @property
     def failing(self) -> Behaviour:
@@ -118,7 +131,19 @@ def parse_model(model: str, path: str = "/v1/chat/completions") -> tuple[str, Be
         raise _bad(f"The model's query: {error}.") from error
     if name == "json" and behaviour.tokens is not None:
         raise _bad("The query key 'tokens' has no meaning for sandbox/json: its length follows from the schema.")
+    _check_calls(name, behaviour)
     return name, behaviour
+
+
+def _check_calls(name: str, behaviour: Behaviour) -> None:
+    if name != "tools" and behaviour.only is not None:
+        raise _bad("The query key 'only' has a meaning for sandbox/tools alone.")
+    if name not in ("tools", "json") and behaviour.args is not None:
+        raise _bad("The query key 'args' has a meaning for sandbox/tools and sandbox/json alone.")
+    try:
+        _ = behaviour.arguments
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _bad(f"The query key 'args' must be a JSON object: {error}.") from error
 
 
 def _bad(message: str) -> BadRequest:

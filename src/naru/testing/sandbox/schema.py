@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from naru.testing.sandbox.pattern import UnknownPattern, matching
-from naru.testing.sandbox.talk import Talk, is_calculation, is_place, is_text
+from naru.testing.sandbox.talk import Talk, is_calculation, is_name, is_place, is_text
 
 #: Below this depth only what is required is filled, so that a recursive schema comes to an end.
 SHALLOW = 5
@@ -71,6 +71,7 @@ class Filler:
         self._fills_all = fills_all
         self._places = list(talk.places)
         self._numbers = list(talk.numbers)
+        self._quotes = list(talk.quotes)
         self._nodes = 0
 
     def fill(self) -> Any:
@@ -186,6 +187,8 @@ class Filler:
             return _mentioned(_listed(part, "enum"), self._talk.text) is not None
         if is_place(name, part.get("description")):
             return bool(self._talk.places)
+        if is_name(name):
+            return bool(self._quotes)
         return is_text(name) or (is_calculation(name) and self._talk.calculation is not None)
 
     def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:
@@ -240,6 +243,8 @@ class Filler:
             return self._places.pop(0) if len(self._places) > 1 else self._places[0]
         if is_calculation(name):
             return self._talk.calculation
+        if is_name(name):
+            return self._quotes.pop(0) if self._quotes else None
         return self._talk.text or None if is_text(name) else None
 
     def _number(self, schema: Schema, kind: str, salt: int) -> int | float:

@@ -1,4 +1,4 @@
-"""What can be read out of the last user text, for arguments that make sense: places, numbers, a sum to calculate."""
+"""What can be read out of the last user text, for arguments that make sense: places, numbers, a sum to calculate, quotes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ _PLACE_WORDS_KO = ("도시", "지역", "위치", "장소", "목적지", "출발�
 _TEXT_WORDS = frozenset(
     {"query", "q", "text", "question", "prompt", "message", "search", "input", "content", "keyword"}
 )
+#: Between quotation marks; an apostrophe inside a word is none.
+_QUOTE = re.compile(r"(?<!\w)'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|「([^」\n]{1,200})」")
+_NAME_WORDS = ("name", "title", "이름", "제목")
 _SUM_WORDS = frozenset({"expression", "formula", "equation", "calculation", "수식", "식"})
 
 
@@ -26,6 +29,7 @@ class Talk(msgspec.Struct, frozen=True):
     places: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
     calculation: str | None = None
+    quotes: tuple[str, ...] = ()
 
     @property
     def is_korean(self) -> bool:
@@ -44,6 +48,7 @@ def read_talk(text: str) -> Talk:
         places=tuple(find_places(text)),
         numbers=tuple(float(found) for found in _NUMBER.findall(text)),
         calculation=sums[0] if sums else None,
+        quotes=tuple("".join(found) for found in _QUOTE.findall(text)),
     )
 
 
@@ -58,6 +63,10 @@ def is_place(name: str, description: object = "") -> bool:
 
 def is_text(name: str) -> bool:
     return name.lower() in _TEXT_WORDS
+
+
+def is_name(name: str) -> bool:
+    return name.lower().endswith(_NAME_WORDS)
 
 
 def is_calculation(name: str) -> bool:
