@@ -226,6 +226,7 @@ async def replay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     origin = await server.start()
     path = urlsplit(interaction.uri).path
     kind, ending = PROVIDERS.get(dialect, (kind_of(interaction), "/chat/completions"))
+    kind = kind_of(interaction) if kind_of(interaction) == "azure-openai" else kind
     base = path[: path.rindex(ending)]
     model = json.dumps(str((interaction.request_json or {}).get("model") or "recorded"))
     # The provider may have several endpoints; the recording is of one.

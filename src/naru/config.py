@@ -308,7 +308,8 @@ class _Providers:
 
     def is_ready(self, kind: Provider) -> bool:
         """Whether it works without a table of its own: it has an address, and its key where it needs one."""
-        return kind.kind == SANDBOX or (bool(kind.hosts) and (not kind.needs_key or self.key_of(kind) is not None))
+        has_address = bool(kind.hosts) or bool(self.environ.get(kind.address_env))
+        return kind.kind == SANDBOX or (has_address and (not kind.needs_key or self.key_of(kind) is not None))
 
     def key_of(self, kind: Provider) -> Secret | None:
         """The provider's key from the environment. A key of Naru's own stands there when clients are pointed at a
@@ -323,9 +324,9 @@ class _Providers:
         if kind.needs_key and api_key is None and "authorization" not in map(str.lower, provider.headers):
             variable = kind.env[0] if kind.env else "its variable"
             raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here")
-        base_url, region = provider.base_url, provider.region
+        base_url, region = provider.base_url or self.environ.get(kind.address_env) or None, provider.region
         if base_url is not None:
-            base_url = self.checked_url(provider, kind)
+            base_url = self.checked_url(provider, kind, base_url)
         elif kind.kind != SANDBOX:
             self.check_region(kind, region, f"{key}.region" if region else f"{key}.base_url")
             region = region or (next(iter(kind.hosts)) if len(kind.hosts) > 1 else "")
@@ -342,8 +343,8 @@ class _Providers:
         except ConfigError as error:
             raise self.reader.error(key, error.message) from None
 
-    def checked_url(self, provider: ProviderSettings, kind: Provider) -> str:
-        key, text = f"providers.{provider.name}.base_url", (provider.base_url or "").rstrip("/")
+    def checked_url(self, provider: ProviderSettings, kind: Provider, text: str) -> str:
+        key, text = f"providers.{provider.name}.base_url", text.rstrip("/")
         try:
             url = urlsplit(text)
             host = (url.hostname or "").rstrip(".")
@@ -354,7 +355,7 @@ class _Providers:
             raise self.reader.error(key, problem)
         if not provider.allow_private and _is_private(host) and not (kind.is_local and _is_loopback(host)):
             raise self.reader.error(key, f"{host} is a private address; if that is meant, set allow_private = true")
-        return text
+        return text if url.path else text + kind.address_path
 
 
 def _url_problem(url: SplitResult, host: str) -> str:

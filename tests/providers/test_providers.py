@@ -29,7 +29,7 @@ each = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 
 
 def test_every_file_of_the_folder_is_a_provider_named_after_it() -> None:
-    assert list(PROVIDERS) == [file.stem for file in FILES]
+    assert [kind.replace("-", "_") for kind in PROVIDERS] == [file.stem for file in FILES]
     assert all(name == provider.kind for name, provider in PROVIDERS.items())
 
 

@@ -21,6 +21,7 @@ from naru.testing.sandbox.request import ChatRequest, checked
 from naru.testing.sandbox.speech import behaviour_of
 
 PATH = "/v3/chat-completions/"
+_OK = "20000"
 _THINKING_LIMITS = {"none": 512, "low": 5120, "medium": 10_240, "high": 20_480}
 #: What is no 400: HTTP status -> the code of its family (A1.7).
 _CODES = {401: "40100", 403: "40300", 404: "40400", 408: "40800", 413: "41300", 429: "42901", 504: "50400"}

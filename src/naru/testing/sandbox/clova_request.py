@@ -121,13 +121,13 @@ def decode(data: bytes) -> Body:
         is_unknown = "unknown field" in str(error) and "`$." not in str(error)
         raise _invalid(str(error), "40002" if is_unknown else "40001") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"Bad request: {error}", code="40000") from error
+        raise _invalid(str(error), "40000") from error
 
 
 def check(body: Body, model: str) -> str:
     """The effort that holds, "" for a model that does not think. Raises BadRequest."""
     if model not in MODELS:
-        raise BadRequest(f"Model not found: {model}. The sandbox has {', '.join(MODELS)}.", code="40080")
+        raise _invalid(f"there is no model {model}; the sandbox has {', '.join(MODELS)}", "40080")
     effort = _effort(body, model)
     is_thinking = effort not in ("", "none")
     if sum(message.role == "system" for message in body.messages) > 1:
@@ -145,7 +145,7 @@ def check(body: Body, model: str) -> str:
 
 
 def _invalid(what: str, code: str = "40001") -> BadRequest:
-    return BadRequest(f"Invalid parameter: {what}", code=code)
+    return BadRequest(f"Refused: {what}.", code=code)
 
 
 def _effort(body: Body, model: str) -> str:
