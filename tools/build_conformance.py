@@ -18,6 +18,7 @@ NAMES = {
     "anthropic_messages": "Anthropic Messages",
     "gemini": "Gemini",
     "clova": "CLOVA Studio v3",
+    "bedrock": "Bedrock Converse",
 }
 CLIENTS = {
     "openai_chat": "`openai` chat.completions",

@@ -36,6 +36,7 @@ UPSTREAMS: dict[str, Wire] = {
     "anthropic_messages": Wire(ANTHROPIC_MESSAGES, "anthropic", "/v1"),
     "gemini": Wire(GEMINI, "gemini", "/v1beta"),
     "clova": Wire(None, "clova", "/v3", model=hcx),
+    "bedrock": Wire(None, "bedrock", "", model=lambda behaviour: f"us.anthropic.claude-haiku-5-5-{behaviour}"),
 }
 
 
@@ -51,6 +52,7 @@ MODELS = {
 
 #: (feature, upstream) -> what an upstream cannot do. The cell is shown as refused, and its test proves that it is, by name.
 LIMITS = {
+    ("n", "bedrock"): "one answer a request; `n` above 1 is refused by name",
     ("n", "clova"): "one answer a request; `n` above 1 is refused by name",
     ("n", "anthropic_messages"): "one answer a request; `n` above 1 is refused by name",
     ("n", "openai_responses"): "one answer a request; `n` above 1 is refused by name",

@@ -100,16 +100,21 @@ class Abandon:
 
 
 class StreamAnswer:
-    """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`."""
+    """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`.
+
+    An answer of another content type than `stream_type` is none, whatever its status."""
 
     __slots__ = (
         "_future", "_held", "connection", "error", "exchange", "headers", "is_ended", "is_gone", "is_over", "loop", "plain",
-        "relay", "status",
+        "relay", "status", "stream_type",
     )  # fmt: skip
 
-    def __init__(self, relay: StreamRelay, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, relay: StreamRelay, loop: asyncio.AbstractEventLoop, stream_type: bytes = b"text/event-stream"
+    ) -> None:
         self.relay = relay
         self.loop = loop
+        self.stream_type = stream_type.partition(b";")[0]
         self.connection: Connection | None = None
         self.exchange: Exchange | None = None
         self.plain: PlainAnswer | None = None
@@ -128,7 +133,7 @@ class StreamAnswer:
         self.status = status
         self.headers = headers
         content_type = next((value for name, value in headers if name == b"content-type"), b"")
-        if status != 200 or not content_type.lower().startswith(b"text/event-stream"):
+        if status != 200 or not content_type.lower().startswith(self.stream_type):
             self.plain = PlainAnswer(self._future, MAX_ERROR_BYTES)  # type: ignore[arg-type]
             self.plain.on_head(status, headers)
 

@@ -200,7 +200,8 @@ class Gateway:
         assert deployment.price is not None
         price = partial(call.permit.cost, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
-        answer = StreamAnswer(bridge.stream(call.envelope, deployment.quirks, price), self.loop)
+        relay = bridge.stream(call.envelope, deployment.quirks, price)
+        answer = StreamAnswer(relay, self.loop, target.dialect.stream_type)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
         plain = await answer.ready()
@@ -223,7 +224,10 @@ class Gateway:
         now = self.loop.time()
         first_s = timeouts.ttft_s if is_stream else timeouts.total_s
         left_s = max(0.0, timeouts.total_s - (now - call.started))
-        request = target.request(forwarded.body, is_stream, call.passed_headers(target))
+        headers = call.passed_headers(target)
+        if target.sign is not None:
+            headers += target.sign(forwarded.body, is_stream, self.ledger.clock.now())
+        request = target.request(forwarded.body, is_stream, headers)
         connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     # --- Endings --------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     no usual address, so the configuration gives one. `no_hosts`: region -> why it has none and what to do.
     `address_env`: the variable that usually holds the address of an account of one's own at a service without a common one;
     `address_path`: where the API begins there, added to an address without a path.
+    `signs_as`: the name of the service in signatures (AWS), where requests are signed unless there is an API key.
     `priced_as`: the kind whose list prices hold here too.
     `env`: variables that usually hold the API key, best first. `headers`: sent with every request.
     `paths`: endpoint -> path under the base URL; one that begins with `//` starts at the root of the host instead. `only`:
@@ -69,6 +70,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     no_hosts: dict[str, str] = {}
     address_env: str = ""
     address_path: str = ""
+    signs_as: str = ""
     priced_as: str = ""
     env: tuple[str, ...] = ()
     auth: Auth = "bearer"

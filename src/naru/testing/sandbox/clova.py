@@ -110,9 +110,7 @@ class ClovaFrame(msgspec.Struct, frozen=True):
     created: int
 
     def whole(self, answer: Answer, n: int, top_logprobs: int | None, usage: Any) -> bytes:
-        return msgspec.json.encode(
-            {"status": {"code": "20000", "message": "OK"}, "result": self._result(answer, usage)}
-        )
+        return msgspec.json.encode({"status": {"code": _OK, "message": "OK"}, "result": self._result(answer, usage)})
 
     def opening(self, answer: Answer, n: int) -> bytes:
         return b""

@@ -11,10 +11,9 @@ import msgspec
 from naru.clock import Clock, SystemClock
 from naru.errors import MethodNotAllowed, NaruError, NotFound
 from naru.testing.http import Exchange, Headers, RawServer
-from naru.testing.sandbox import vectors, wire
+from naru.testing.sandbox import bedrock, clova, vectors, wire
 from naru.testing.sandbox.answers import Answer, answer
 from naru.testing.sandbox.behaviour import MODELS, SERVED, Behaviour, parse_model
-from naru.testing.sandbox.clova import Clova
 from naru.testing.sandbox.request import ChatRequest
 from naru.testing.sandbox.speech import Frame, Speech
 
@@ -27,7 +26,7 @@ MAX_SEQUENCES = 1000
 #: An unpaced stream lets others run after so many pieces.
 STEPS_PER_TURN = 64
 #: The protocols spoken beside OpenAI's, by what their paths begin with.
-SPEECHES: tuple[tuple[str, Speech], ...] = (("/v3/chat-completions/", Clova()),)
+SPEECHES: tuple[tuple[str, Speech], ...] = ((clova.PATH, clova.Clova()), (bedrock.PATH, bedrock.Converse()))
 OPENAI = wire.OpenAI()
 
 
