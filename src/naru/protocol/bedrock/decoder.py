@@ -90,8 +90,9 @@ class ConverseStreamDecoder:
     def feed(self, data: bytes) -> list[Event]:
         self._raise_if_failed()
         events: list[Event] = []
+        if self._is_done:
+            return events
         try:
-            # One at a time: the splitter tells of damage only when nothing whole is left before it.
             for message in self._splitter.feed(data):
                 self._message(message, events)
         except UpstreamError as error:
@@ -103,10 +104,12 @@ class ConverseStreamDecoder:
     def close(self) -> list[Event]:
         """Raises UpstreamBroken (`upstream_incomplete`) where the stream was cut."""
         self._raise_if_failed()
+        if self._is_done:
+            return []
         try:
             self._splitter.close()
-        except UpstreamBroken as error:
-            raise (error if self._is_done else cut_off()) from None
+        except UpstreamBroken:
+            raise cut_off() from None
         if not self._has_finish:
             raise cut_off()
         return []
