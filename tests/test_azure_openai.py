@@ -13,6 +13,7 @@ import pytest
 from naru.config import Settings, load_settings
 from naru.testing.http import Exchange, Handler, RawServer
 from tests.harness import MESSAGES, running
+from tests.process import command
 
 
 @contextlib.asynccontextmanager
@@ -111,3 +112,20 @@ async def test_what_the_filter_stops_is_told_as_content_filter(tmp_path: Path, c
         with pytest.raises(openai.BadRequestError) as caught:
             await gateway.openai.chat.completions.create(model="azure-openai/gpt-5.4", messages=MESSAGES)
         assert caught.value.code == "content_filter"
+
+
+async def test_check_asks_with_the_providers_own_header(tmp_path: Path) -> None:
+    """Not with a bearer token, which Azure would refuse though the key is good."""
+
+    async def handle(exchange: Exchange) -> None:
+        is_known = exchange.received.header("api-key") == "k"
+        exchange.answer(200 if is_known else 401, b"{}")
+
+    async with upstream(handle) as (origin, server):
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / "naru.toml").write_text(config(origin))
+        _, out, _ = await command(home, "check", "--json")
+        states = {finding["what"]: finding["state"] for finding in json.loads(out)["findings"]}
+        assert states["provider azure-openai"] == "ok"
+        assert server.received[-1].target == "/openai/v1/models"

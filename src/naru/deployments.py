@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
+
 from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
 from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
@@ -114,7 +116,7 @@ class Deployments:
             model=upstream,
             dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints), kind.dialect),
             endpoints=endpoints,
-            quirks=kind.quirks_for(upstream),
+            quirks=msgspec.structs.replace(kind.quirks_for(upstream), max_output=entry.max_output if entry else None),
             price=self._said(provider, model, wanted) or self._known(kind, offer, upstream, region),
             region=region,
             priority=wanted.priority if wanted else 1,
