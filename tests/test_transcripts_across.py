@@ -182,9 +182,9 @@ def told_converse(interaction: Interaction) -> Told:
         for event in converse_events(interaction.body):
             usage = event.get("usage") or usage
             delta, use = event.get("delta", {}), event.get("start", {}).get("toolUse")
-            if use:
+            if use and use.get("type") != "server_tool_use":
                 pieces[event["contentBlockIndex"]] = [use["name"], ""]
-            if "toolUse" in delta:
+            if "toolUse" in delta and event["contentBlockIndex"] in pieces:
                 pieces[event["contentBlockIndex"]][1] += delta["toolUse"]["input"]
             told.text += delta.get("text", "")
             told.reasoning += delta.get("reasoningContent", {}).get("text", "")
@@ -195,7 +195,8 @@ def told_converse(interaction: Interaction) -> Told:
         for block in answer["output"]["message"]["content"]:
             told.text += block.get("text", "")
             told.reasoning += block.get("reasoningContent", {}).get("reasoningText", {}).get("text", "")
-            if "toolUse" in block:
+            told.text += "".join(part["text"] for part in block.get("citationsContent", {}).get("content", []))
+            if "toolUse" in block and block["toolUse"].get("type") != "server_tool_use":
                 told.calls.append((block["toolUse"]["name"], block["toolUse"]["input"]))
     cached = usage.get("cacheReadInputTokens", 0) + usage.get("cacheWriteInputTokens", 0)
     told.input_tokens, told.output_tokens = usage["inputTokens"] + cached, usage["outputTokens"]

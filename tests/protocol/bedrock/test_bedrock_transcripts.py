@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from itertools import pairwise
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from naru.errors import UpstreamError
 from naru.protocol.accumulate import accumulate, response_events
 from naru.protocol.bedrock import BEDROCK
+from naru.protocol.bedrock.response import SERVER_TOOL
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import Event, Reasoning, Text, ToolCall
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.testing.replay import Interaction, load_interactions
-from naru.testing.sandbox.bedrock_request import check, decode
+from naru.testing.sandbox.bedrock_request import decode
 from tests.places import transcripts_folder
 from tests.protocol.bedrock.samples import PROVIDER
 from tests.protocol.samples import PLAIN, cut, envelope
@@ -31,6 +33,13 @@ WHOLE = [i for i in FOUND if i.status == 200 and not i.is_stream and i.body]
 STREAMED = [i for i in FOUND if i.status == 200 and i.is_stream and i.body]
 REFUSED = [i for i in FOUND if i.status >= 400]
 
+FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+}
+
 pytestmark = [
     pytest.mark.transcripts,
     pytest.mark.skipif(not FOUND, reason="no recordings here (NARU_TRANSCRIPTS)"),
@@ -39,6 +48,10 @@ pytestmark = [
 
 def name(interaction: Interaction) -> str:
     return f"{interaction.file}[{interaction.index}]"
+
+
+def cited(block: dict[str, Any]) -> str:
+    return "".join(part.get("text", "") for part in block.get("citationsContent", {}).get("content", []))
 
 
 def quirks_of(interaction: Interaction) -> Quirks:
@@ -52,16 +65,19 @@ def test_whole_answers(interaction: Interaction) -> None:
     response = BEDROCK.decode_response(interaction.body, quirks_of(interaction))
     (choice,) = response.choices
     blocks = answer["output"]["message"]["content"]
-    texts = "".join(block.get("text", "") for block in blocks)
-    calls = [block["toolUse"] for block in blocks if "toolUse" in block]
+    texts = "".join(block.get("text", "") + cited(block) for block in blocks)
+    calls = [use for block in blocks if (use := block.get("toolUse")) and use.get("type") != SERVER_TOOL]
     assert "".join(part.text for part in choice.parts if isinstance(part, Text)) == texts
     found = [part for part in choice.parts if isinstance(part, ToolCall)]
     assert [(c.id, c.name, json.loads(c.arguments)) for c in found] == [
         (use["toolUseId"], use["name"], use["input"]) for use in calls
     ]
-    assert choice.finish_reason == ("tool_calls" if calls else "stop")
+    assert choice.finish_reason == ("tool_calls" if calls else FINISH.get(answer["stopReason"], "content_filter"))
     assert response.usage is not None
-    assert response.usage.total == answer["usage"]["totalTokens"]
+    usage = answer["usage"]
+    cached, written = usage.get("cacheReadInputTokens", 0), usage.get("cacheWriteInputTokens", 0)
+    assert response.usage.input == usage["inputTokens"] + cached + written
+    assert (response.usage.output, response.usage.cached) == (usage["outputTokens"], cached)
     assert accumulate(response_events(response)) == response
     chat = OPENAI_CHAT.decode_response(OPENAI_CHAT.encode_response(response, envelope()), PLAIN)
     assert [p for p in chat.choices[0].parts if not isinstance(p, Reasoning)] == [
@@ -97,7 +113,7 @@ def test_the_sandbox_reads_what_was_asked(interaction: Interaction) -> None:
     """Its strictness is not stricter than the service, which took these requests. An empty `system` is left out first."""
     if interaction.status == 200:
         body = {key: value for key, value in interaction.request_json.items() if value != []}
-        check(decode(json.dumps(body).encode()))
+        decode(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("interaction", REFUSED, ids=name)

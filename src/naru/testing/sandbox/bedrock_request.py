@@ -20,7 +20,7 @@ Blob = bytes
 Count = Annotated[int, Meta(ge=1)]
 
 
-class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
     """Nothing beside the fields that are known."""
 
 
@@ -30,11 +30,12 @@ class S3Location(Strict):
 
 
 class Source(Strict):
-    """One of them. `bytes` is base64."""
+    """One of them. `bytes` is base64; text and content are of documents."""
 
     bytes: Blob | None = None
     s3Location: S3Location | None = None
     text: str | None = None
+    content: list[dict[str, str]] | None = None
 
 
 class Image(Strict):
@@ -48,15 +49,18 @@ class Audio(Strict):
 
 
 class Document(Strict):
-    format: Literal["pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"]
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^(?!.*\s\s)[A-Za-z0-9\s()\[\]-]+$")]
     source: Source
+    format: Literal["pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"] | None = None
+    context: str | None = None
+    citations: dict[str, bool] | None = None
 
 
 class ToolUse(Strict):
     toolUseId: Id
     name: Name
     input: dict[str, Any]
+    type: Literal["server_tool_use"] | None = None
 
 
 class CachePoint(Strict):
@@ -75,7 +79,7 @@ class Reasoning(Strict):
 
 
 class Content(Strict):
-    """A block of a message, or of a tool's result: one of these."""
+    """A block of a message, or of a tool's result: one of these. Of what Naru never writes only the name is known."""
 
     text: str | None = None
     image: Image | None = None
@@ -86,6 +90,10 @@ class Content(Strict):
     reasoningContent: Reasoning | None = None
     cachePoint: CachePoint | None = None
     json: Any = None
+    video: dict[str, Any] | None = None
+    guardContent: dict[str, Any] | None = None
+    citationsContent: dict[str, Any] | None = None
+    searchResult: dict[str, Any] | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -96,6 +104,7 @@ class ToolResult(Strict):
     toolUseId: Id
     content: list[Content]
     status: Literal["success", "error"] | None = None
+    type: str | None = None
 
 
 class Message(Strict):
@@ -106,6 +115,7 @@ class Message(Strict):
 class System(Strict):
     text: Words | None = None
     cachePoint: CachePoint | None = None
+    guardContent: dict[str, Any] | None = None
 
 
 class Inference(Strict):
@@ -128,6 +138,7 @@ class Spec(Strict):
 
 class Tool(Strict):
     toolSpec: Spec | None = None
+    systemTool: Chosen | None = None
     cachePoint: CachePoint | None = None
 
 
@@ -182,6 +193,8 @@ class Body(Strict):
     guardrailConfig: dict[str, Any] | None = None
     performanceConfig: dict[str, Any] | None = None
     requestMetadata: dict[str, str] | None = None
+    promptVariables: dict[str, Any] | None = None
+    projectIdentifier: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(Body)
