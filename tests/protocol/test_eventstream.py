@@ -82,6 +82,14 @@ def test_a_stream_that_ends_inside_a_message_is_broken() -> None:
     assert split([frame({}, b"x")[:-1]])[1] is not None
 
 
+def test_a_damaged_length_is_found_at_once() -> None:
+    """Else the stream would stand still until so many bytes had come, and time out."""
+    prelude = bytearray(frame({}, b"some words")[:12])
+    prelude[2] ^= 1
+    with pytest.raises(UpstreamBroken, match="length"):
+        EventStreamSplitter().feed(bytes(prelude))
+
+
 def test_a_message_that_is_too_large_is_refused_at_its_length() -> None:
     """Nothing of it is waited for."""
     prelude = struct.pack(">II", 1 << 30, 0)

@@ -109,6 +109,19 @@ def test_turns_alternate_and_results_stand_first() -> None:
     assert dropped == ("messages.name",)
 
 
+def test_what_was_said_before_a_result_comes_after_it() -> None:
+    """With its mark of the cache, which stays behind its block."""
+    body, _ = sent(
+        conversation(
+            Message("user", (Text("q"),)),
+            Message("assistant", (ToolCall("1", "f", ""),)),
+            Message("user", (Text("first", MARK), ToolResult("1", (Text("x"),), extra=MARK))),
+        )
+    )
+    kinds = [next(iter(block)) for block in body["messages"][2]["content"]]
+    assert kinds == ["toolResult", "cachePoint", "text", "cachePoint"]
+
+
 def test_a_history_of_calls_needs_its_tools_offered_or_not() -> None:
     """Without toolConfig the API refuses it."""
     messages = (
