@@ -19,7 +19,7 @@ from naru.testing.http import Exchange, RawServer, Received
 from naru.testing.sandbox.bedrock import frame
 from naru.transport.sigv4 import AwsCredentials, Scope, signed_headers
 from tests.harness import MESSAGES, Gateway, running
-from tests.protocol.bedrock.samples import START, TEXT_STREAM, answer, delta
+from tests.protocol.bedrock.samples import CALLS_STREAM, START, TEXT_STREAM, answer, delta
 
 MODEL = "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SIGNED = """
@@ -31,18 +31,21 @@ SIGNED = """
 
 
 class Runtime:
-    """Answers with `body`, of the content type that a stream or a whole answer has."""
+    """Answers with `body`, of the content type that a stream or a whole answer has, `step` bytes at a time."""
 
     def __init__(self) -> None:
+        self.step = 1 << 20
         self.body = answer({"text": "hi"})
         self.type = ""
         self.server = RawServer(self.handle)
 
-    def handle(self, exchange: Exchange) -> None:
+    async def handle(self, exchange: Exchange) -> None:
         is_stream = exchange.received.target.endswith("converse-stream")
         kind = self.type or ("application/vnd.amazon.eventstream" if is_stream else "application/json")
         exchange.start(200, (("content-type", kind),))
-        exchange.send(self.body)
+        for start in range(0, len(self.body), self.step):
+            exchange.send(self.body[start : start + self.step])
+            await exchange.pause()
         exchange.end()
 
     @property
@@ -95,6 +98,21 @@ async def test_every_request_is_signed_over_what_is_sent(signed: tuple[Gateway, 
     scope = Scope("ap-northeast-2", "bedrock")
     added = signed_headers(credentials, scope, "POST", got.target, headers, got.body, then)
     assert {name: got.header(name) for name in added} == added
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+async def test_where_the_bytes_are_cut_never_shows(tmp_path: Path, runtime: tuple[str, Runtime], step: int) -> None:
+    runtime[1].step, runtime[1].body = step, CALLS_STREAM
+    async with running(tmp_path, config(runtime[0])) as gateway:
+        ask = gateway.openai.chat.completions.stream(model=MODEL, messages=MESSAGES)
+        async with ask as stream:
+            answered = (await stream.get_final_completion()).choices[0]
+    assert answered.finish_reason == "tool_calls"
+    calls = answered.message.tool_calls or []
+    assert [(c.id, c.function.name, c.function.arguments) for c in calls] == [
+        ("tooluse_a", "get_weather", '{"location":"서울"}'),
+        ("tooluse_b", "get_time", "{}"),
+    ]
 
 
 async def test_the_region_of_a_deployment_is_the_signatures(tmp_path: Path, runtime: tuple[str, Runtime]) -> None:
