@@ -19,8 +19,10 @@ from tests.process import command
 @contextlib.asynccontextmanager
 async def upstream(handle: Handler) -> AsyncIterator[tuple[str, RawServer]]:
     server = RawServer(handle)
-    yield await server.start(), server
-    await server.stop()
+    try:
+        yield await server.start(), server
+    finally:
+        await server.stop()
 
 
 KEYS = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com/"}

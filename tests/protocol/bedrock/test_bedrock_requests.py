@@ -109,6 +109,23 @@ def test_turns_alternate_and_results_stand_first() -> None:
     assert dropped == ("messages.name",)
 
 
+def test_a_mark_inside_a_result_holds_for_the_result() -> None:
+    result = ToolResult("1", (Text("x", MARK), Text("y", {"citations": Raw(b"[]")})))
+    messages = (
+        Message("user", (Text("q"),)),
+        Message("assistant", (ToolCall("1", "f", ""),)),
+        Message("tool", (result,)),
+    )
+    body, dropped = sent(conversation(*messages, dialect="anthropic_messages"))
+    assert [next(iter(block)) for block in body["messages"][2]["content"]] == ["toolResult", "cachePoint"]
+    assert dropped == ("messages.citations",)
+
+
+def test_the_beginning_of_an_answer_ends_in_no_white_space() -> None:
+    body, _ = sent(conversation(Message("user", (Text("q "),)), Message("assistant", (Text("It is \n"),))))
+    assert [message["content"][0]["text"] for message in body["messages"]] == ["q ", "It is"]
+
+
 def test_what_was_said_before_a_result_comes_after_it() -> None:
     """With its mark of the cache, which stays behind its block."""
     body, _ = sent(

@@ -93,6 +93,9 @@ class MessageWriter:
             if turn["role"] == "user":
                 # A stable sort would part a cachePoint from its block, so results are taken out in front instead.
                 turn["content"] = _results_first(turn["content"])
+        last = turns[-1]["content"][-1] if turns and turns[-1]["role"] == "assistant" else {}
+        if "text" in last:
+            last["text"] = last["text"].rstrip()  # the beginning of the answer must not end in white space
         return turns
 
     def _blocks(self, message: Message) -> list[Out]:
@@ -103,6 +106,8 @@ class MessageWriter:
                 continue
             blocks.append(block)
             extra: Extra = getattr(part, "extra", {})
+            if isinstance(part, ToolResult):  # a mark inside a result holds for the result
+                extra = {name: raw for inner in part.parts for name, raw in inner.extra.items()} | extra
             blocks += self.cache_point(extra)
             self.dropped += [f"messages.{name}" for name in extra if name not in (CACHE_MARK, _SIGNED_BY)]
         return blocks
