@@ -51,7 +51,8 @@ def is_chat(interaction: Interaction) -> bool:
 
 
 def kind_of(interaction: Interaction) -> str:
-    return KINDS.get(urlsplit(interaction.uri).hostname or "", "custom")
+    host = urlsplit(interaction.uri).hostname or ""
+    return "azure-openai" if host.endswith(".openai.azure.com") else KINDS.get(host, "custom")
 
 
 def why_not(interaction: Interaction) -> str | None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import pytest
@@ -50,6 +50,8 @@ def dialect_of(interaction: Interaction) -> str | None:
         return "anthropic_messages"
     if path.endswith("/responses"):
         return "openai_responses"
+    if path.endswith(("/converse", "/converse-stream")):
+        return "bedrock_converse"
     return "gemini" if path.endswith((":generateContent", ":streamGenerateContent")) else None
 
 
@@ -164,7 +166,45 @@ def told_responses(interaction: Interaction) -> Told:
     return told
 
 
+def converse_events(body: bytes) -> Iterator[dict[str, Any]]:
+    """The payloads of AWS's frames, whose lengths are believed here."""
+    while body:
+        size, headers = int.from_bytes(body[:4]), int.from_bytes(body[4:8])
+        yield json.loads(body[12 + headers : size - 4])
+        body = body[size:]
+
+
+def told_converse(interaction: Interaction) -> Told:
+    told = Told(calls=[])
+    pieces: dict[int, list[str]] = {}
+    if interaction.is_stream:
+        usage: dict[str, Any] = {}
+        for event in converse_events(interaction.body):
+            usage = event.get("usage") or usage
+            delta, use = event.get("delta", {}), event.get("start", {}).get("toolUse")
+            if use and use.get("type") != "server_tool_use":
+                pieces[event["contentBlockIndex"]] = [use["name"], ""]
+            if "toolUse" in delta and event["contentBlockIndex"] in pieces:
+                pieces[event["contentBlockIndex"]][1] += delta["toolUse"]["input"]
+            told.text += delta.get("text", "")
+            told.reasoning += delta.get("reasoningContent", {}).get("text", "")
+        told.calls = [(name, arguments_of(text)) for name, text in pieces.values()]
+    else:
+        answer = json.loads(interaction.body)
+        usage = answer["usage"]
+        for block in answer["output"]["message"]["content"]:
+            told.text += block.get("text", "")
+            told.reasoning += block.get("reasoningContent", {}).get("reasoningText", {}).get("text", "")
+            told.text += "".join(part["text"] for part in block.get("citationsContent", {}).get("content", []))
+            if "toolUse" in block and block["toolUse"].get("type") != "server_tool_use":
+                told.calls.append((block["toolUse"]["name"], block["toolUse"]["input"]))
+    cached = usage.get("cacheReadInputTokens", 0) + usage.get("cacheWriteInputTokens", 0)
+    told.input_tokens, told.output_tokens = usage["inputTokens"] + cached, usage["outputTokens"]
+    return told
+
+
 TOLD = {
+    "bedrock_converse": told_converse,
     "openai_chat": told_chat,
     "anthropic_messages": told_messages,
     "gemini": told_gemini,
@@ -175,6 +215,7 @@ PROVIDERS = {
     "anthropic_messages": ("anthropic", "/messages"),
     "gemini": ("gemini", "/models"),
     "openai_responses": ("openai", "/responses"),
+    "bedrock_converse": ("bedrock", "/model/"),
 }
 
 
@@ -226,8 +267,10 @@ async def replay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     origin = await server.start()
     path = urlsplit(interaction.uri).path
     kind, ending = PROVIDERS.get(dialect, (kind_of(interaction), "/chat/completions"))
+    kind = kind_of(interaction) if kind_of(interaction) == "azure-openai" else kind
     base = path[: path.rindex(ending)]
-    model = json.dumps(str((interaction.request_json or {}).get("model") or "recorded"))
+    named = unquote(path.split("/")[-2]) if dialect == "bedrock_converse" else None
+    model = json.dumps(str(named or (interaction.request_json or {}).get("model") or "recorded"))
     # The provider may have several endpoints; the recording is of one.
     endpoint = {"openai_responses": 'endpoint = "responses"', "openai_chat": 'endpoint = "chat"'}.get(dialect, "")
     config = f"""

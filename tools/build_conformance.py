@@ -18,6 +18,7 @@ NAMES = {
     "anthropic_messages": "Anthropic Messages",
     "gemini": "Gemini",
     "clova": "CLOVA Studio v3",
+    "bedrock": "Bedrock Converse",
 }
 CLIENTS = {
     "openai_chat": "`openai` chat.completions",
@@ -33,8 +34,9 @@ of `tests/conformance`; a cell is what its test showed.
 ✓ works · ✗ fails, with the reason below · ○ refused by name: the upstream's protocol cannot do it · – the client's protocol
 has no such thing
 
-What stands behind the upstreams is the [sandbox](sandbox.md) behind each protocol's wire. That Naru also agrees with what the
-providers really send is shown by recorded traffic: `make test-transcripts`.
+What stands behind the upstreams is the [sandbox](sandbox.md) behind each protocol's wire. CLOVA Studio's and Bedrock's are the
+sandbox's own and as strict as the service; the others are Naru's own codecs from the other side. That Naru also agrees with
+what the providers really send is shown by recorded traffic: `make test-transcripts`.
 """
 
 

@@ -11,6 +11,7 @@ Fees for provider-side searches are dropped: they are no tokens, and Naru does n
 from __future__ import annotations
 
 import json
+import re
 import sys
 from decimal import ROUND_CEILING, Decimal
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from typing import Any
 
 from genai_prices.data import providers
 from genai_prices.types import (
+    ClauseContains,
+    ClauseEndsWith,
     ClauseEquals,
     ClauseOr,
     ClauseRegex,
@@ -36,6 +39,7 @@ AS_OF = "2026-11-10"
 TARGET = Path(__file__).parent.parent / "src/naru/catalog/data/genai_prices.json"
 
 KINDS = {
+    "aws": "bedrock",
     "cerebras": "cerebras",
     "groq": "groq",
     "mistral": "mistral",
@@ -118,6 +122,10 @@ def names_of(model: ModelInfo) -> dict[str, Any]:
             starts.append(clause.starts_with.lower())
         elif isinstance(clause, ClauseRegex):
             patterns.append(clause.regex)
+        elif isinstance(clause, ClauseContains):
+            patterns.append(re.escape(clause.contains.lower()))
+        elif isinstance(clause, ClauseEndsWith):
+            patterns.append(f"{re.escape(clause.ends_with.lower())}$")
         else:
             raise TypeError(f"{model.id}: unknown rule {clause}")
     names = list(dict.fromkeys(names))

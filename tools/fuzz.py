@@ -24,7 +24,7 @@ from naru.app import ENDPOINTS, HOT, PATTERNS
 from naru.errors import BadRequest, NaruError, UpstreamError
 from naru.protocol.accumulate import accumulate, response_events
 from naru.protocol.bridge import Dialects, Upstream
-from naru.protocol.dialect import CHAT, Envelope, Quirks, family_of
+from naru.protocol.dialect import CHAT, MEDIA_FAMILIES, Envelope, Quirks, family_of
 from naru.protocol.messages import (
     Choice,
     Image,
@@ -151,7 +151,8 @@ def targets() -> Iterator[Target]:
         yield Target(f"{name}: request", bodies, _reader(client, paths[name]), (NaruError,))
     for name, upstream in {dialect.name: dialect for dialect in ENDPOINTS.values()}.items():
         answers = [*_answers(upstream), *recorded["answers"]]
-        yield Target(f"{name}: answer", answers, _answer(upstream), (UpstreamError,))
+        whole = _media_answer(upstream) if family_of(name) in MEDIA_FAMILIES else _answer(upstream)
+        yield Target(f"{name}: answer", answers, whole, (UpstreamError,))
         yield Target(f"{name}: refusal", [*answers, *recorded["refusals"]], _refusal(upstream), ())
         if family_of(name) == CHAT:
             streams = [*_streams(upstream), *recorded["streams"]]
@@ -161,6 +162,27 @@ def targets() -> Iterator[Target]:
 
 
 # --- What is fed ----------------------------------------------------------------------------------------------------
+
+
+FORM = ((b"content-type", b"multipart/form-data; boundary=b"),)
+_FILE = b'--b\r\ncontent-disposition: form-data; name="%b"; filename="a.wav"\r\n\r\nRIFF\r\n'
+_FIELD = b'--b\r\ncontent-disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+_FORM = (
+    _FIELD % (b"model", b"m")
+    + _FIELD % (b"response_format", b"json")
+    + _FIELD % (b"stream", b"true")
+    + _FILE % b"file"
+    + b"--b--\r\n"
+)
+_EDIT = _FIELD % (b"model", b"m") + _FIELD % (b"prompt", b"x") + _FILE % b"image" + b"--b--\r\n"
+#: dialect -> what its `read` takes.
+MEDIA_BODIES: dict[str, tuple[bytes, str, tuple[tuple[bytes, bytes], ...]]] = {
+    "transcription": (_FORM, "/v1/audio/transcriptions", FORM),
+    "translation": (_FORM, "/v1/audio/translations", FORM),
+    "speech": (b'{"model":"m","input":"x","voice":"a"}', "/v1/audio/speech", ()),
+    "images": (b'{"model":"m","prompt":"x","stream":true}', "/v1/images/generations", ()),
+    "edits": (_EDIT, "/v1/images/edits", FORM),
+}
 
 
 def _envelope() -> Envelope:
@@ -236,7 +258,8 @@ def _reader(client: Any, path: str) -> Run:
     dialects = Dialects({path: client}, (), family)
 
     def run(data: bytes, random: Random) -> None:
-        envelope = client.read(data, path)
+        headers = MEDIA_BODIES[client.name][2] if client.name in MEDIA_BODIES else ()
+        envelope = client.read(data, path, headers)
         bridge = dialects.between(client, random.choice(family))
         bridge.request(envelope, Upstream("m", random.choice(QUIRKS)), random.random() < 0.5)
 
@@ -246,6 +269,23 @@ def _reader(client: Any, path: str) -> Run:
 def _answer(upstream: Any) -> Run:
     def run(data: bytes, random: Random) -> None:
         upstream.decode_response(data, random.choice(QUIRKS))
+
+    return run
+
+
+def _media_answer(dialect: Any) -> Run:
+    """Whole, and as a stream of any type in random pieces. Sound is not looked into: there any bytes are right."""
+
+    def run(data: bytes, random: Random) -> None:
+        envelope = dialect.read(*MEDIA_BODIES[dialect.name])
+        relay = dialect.media_relay(envelope, Quirks(), lambda usage: 1)
+        if relay.takes(random.choice((b"text/event-stream", b"audio/mpeg"))):
+            for piece in _pieces(data, random):
+                if relay.error is None:
+                    relay.feed(piece)
+            if relay.error is None:
+                relay.close()
+        dialect.relay_whole(data, envelope, Quirks())
 
     return run
 

@@ -31,11 +31,12 @@ from naru.control.side import SideRoutes, family_of_caller, unknown_path
 from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
-from naru.gateway.call import Target, target_for
+from naru.gateway.call import Sign, Target, host_of, target_for
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.ledger import Ledger
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
+from naru.protocol.bedrock import BEDROCK
 from naru.protocol.bridge import Dialects
 from naru.protocol.clova import CLOVA
 from naru.protocol.dialect import ClientSide, UpstreamSide
@@ -46,14 +47,16 @@ from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.openai_completions import OPENAI_COMPLETIONS
 from naru.protocol.openai_responses import OPENAI_RESPONSES
 from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
-from naru.providers import load_providers
+from naru.providers import Provider, load_providers
 from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
 from naru.testing.sandbox import Sandbox
-from naru.transport.asgi import Receive, Scope, Send, serve_asgi
+from naru.transport.asgi import Receive, Send, serve_asgi
+from naru.transport.asgi import Scope as AsgiScope
 from naru.transport.connect import Connector, Origin, Proxies
 from naru.transport.exchange import Exchange
+from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
 
 log = structlog.get_logger("naru")
@@ -86,6 +89,7 @@ ENDPOINTS: Mapping[str, UpstreamSide] = {
     "responses": OPENAI_RESPONSES,
     "messages": ANTHROPIC_MESSAGES,
     "generate": GEMINI,
+    "converse": BEDROCK,
     "clova_v3": CLOVA,
     "clova_v1": CLOVA,
     "embeddings": EMBEDDINGS,
@@ -243,7 +247,8 @@ class App:
         prefix = f"/{prefix}" if prefix else ""
         pool = self._client.pool(origin, settings.max_connections)
         paths = [path[1:] if path.startswith("//") else prefix + path for path in called]
-        return target_for(deployment, self.dialects.named[dialect], pool, paths, headers)
+        sign = _signer(kind, settings, deployment.region, host_of(pool), paths)
+        return target_for(deployment, self.dialects.named[dialect], pool, paths, headers, sign)
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +256,7 @@ class App:
         """A hot request, from whichever way in."""
         await self.gateway.serve(exchange)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and scope["method"] == "POST" and self.dialects.at(scope["path"]) is not None:
@@ -302,6 +307,15 @@ class App:
     def _on_crash(self, request: Request, error: Exception) -> Response:
         log.error("a request failed", path=request.url.path, exc_info=error)
         return self._on_error(request, InternalError("Naru failed on this request; its log has the cause."))
+
+
+def _signer(kind: Provider, settings: config.ProviderSettings, region: str, host: str, paths: list[str]) -> Sign | None:
+    """For a provider whose requests are signed; with a bearer key they need not be."""
+    key_id, secret, token = settings.access_key_id, settings.secret_access_key, settings.session_token
+    if key_id is None or secret is None or settings.api_key is not None:
+        return None
+    credentials = AwsCredentials(key_id.reveal(), secret.reveal(), token.reveal() if token is not None else "")
+    return RequestSigner(credentials, Scope(region, kind.signs_as), host, (paths[0], paths[1]))
 
 
 def _proxies(settings: config.ProxySettings) -> Proxies:

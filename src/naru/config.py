@@ -64,6 +64,8 @@ __all__ = [
 
 TOP_LEVEL = (*SECTIONS, "log_level", "providers", "models", "engines")
 SANDBOX = "sandbox"
+#: Settings of a provider whose requests are signed; the environment has them with AWS_ in front.
+SIGNING = ("access_key_id", "secret_access_key", "session_token")
 VARIABLE = re.compile(r"\$(\$?)\{(\w+)\}")
 PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 #: inet_aton reads 0x7f.1 and 2130706433 as addresses; whoever writes those hides something.
@@ -308,7 +310,8 @@ class _Providers:
 
     def is_ready(self, kind: Provider) -> bool:
         """Whether it works without a table of its own: it has an address, and its key where it needs one."""
-        return kind.kind == SANDBOX or (bool(kind.hosts) and (not kind.needs_key or self.key_of(kind) is not None))
+        has_address = bool(kind.hosts) or bool(self.environ.get(kind.address_env))
+        return kind.kind == SANDBOX or (has_address and (not kind.needs_key or self.key_of(kind) is not None))
 
     def key_of(self, kind: Provider) -> Secret | None:
         """The provider's key from the environment. A key of Naru's own stands there when clients are pointed at a
@@ -319,22 +322,41 @@ class _Providers:
     def complete(self, provider: ProviderSettings) -> ProviderSettings:
         """Fills in key, region and address, and checks them."""
         key, kind = f"providers.{provider.name}", self.kinds[provider.kind]
-        api_key = provider.api_key or (self.key_of(kind) if kind.auth != "none" else None)
-        if kind.needs_key and api_key is None and "authorization" not in map(str.lower, provider.headers):
-            variable = kind.env[0] if kind.env else "its variable"
-            raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here")
-        base_url, region = provider.base_url, provider.region
+        provider = self.with_credential(provider, kind, key)
+        base_url, region = provider.base_url or self.environ.get(kind.address_env) or None, provider.region
         if base_url is not None:
-            base_url = self.checked_url(provider, kind)
+            base_url = self.checked_url(provider, kind, base_url)
         elif kind.kind != SANDBOX:
             self.check_region(kind, region, f"{key}.region" if region else f"{key}.base_url")
             region = region or (next(iter(kind.hosts)) if len(kind.hosts) > 1 else "")
+        if kind.signs_as and provider.api_key is None and not region:
+            raise self.reader.error(f"{key}.region", "is missing: signatures hold for one region")
         ca_file = provider.ca_file
         if ca_file is not None:
             ca_file = self.folder / ca_file.expanduser()
             if not ca_file.is_file():
                 raise self.reader.error(f"{key}.ca_file", f"there is no file {ca_file}")
-        return msgspec.structs.replace(provider, api_key=api_key, base_url=base_url, region=region, ca_file=ca_file)
+        return msgspec.structs.replace(provider, base_url=base_url, region=region, ca_file=ca_file)
+
+    def with_credential(self, provider: ProviderSettings, kind: Provider, key: str) -> ProviderSettings:
+        """The table's own, else the environment's; a key before what signs. Raises ConfigError where there is none."""
+        if not kind.signs_as and (odd := [name for name in SIGNING if getattr(provider, name) is not None]):
+            raise self.reader.error(f"{key}.{odd[0]}", f"{kind.kind} signs no requests; its key belongs in api_key")
+        if provider.access_key_id is None and provider.secret_access_key is None:
+            api_key = provider.api_key or (self.key_of(kind) if kind.auth != "none" else None)
+            provider = msgspec.structs.replace(provider, api_key=api_key)
+            if api_key is None and kind.signs_as:
+                given = {name: self.environ.get(f"AWS_{name.upper()}") for name in SIGNING}
+                provider = msgspec.structs.replace(
+                    provider, **{name: Secret(text) for name, text in given.items() if text}
+                )
+        if kind.signs_as and provider.api_key is None and provider.access_key_id and provider.secret_access_key:
+            return provider
+        if kind.needs_key and provider.api_key is None and "authorization" not in map(str.lower, provider.headers):
+            variable = kind.env[0] if kind.env else "its variable"
+            ways = ", or access_key_id and secret_access_key" if kind.signs_as else ""
+            raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here{ways}")
+        return provider
 
     def check_region(self, kind: Provider, region: str, key: str) -> None:
         try:
@@ -342,8 +364,8 @@ class _Providers:
         except ConfigError as error:
             raise self.reader.error(key, error.message) from None
 
-    def checked_url(self, provider: ProviderSettings, kind: Provider) -> str:
-        key, text = f"providers.{provider.name}.base_url", (provider.base_url or "").rstrip("/")
+    def checked_url(self, provider: ProviderSettings, kind: Provider, text: str) -> str:
+        key, text = f"providers.{provider.name}.base_url", text.rstrip("/")
         try:
             url = urlsplit(text)
             host = (url.hostname or "").rstrip(".")
@@ -354,7 +376,7 @@ class _Providers:
             raise self.reader.error(key, problem)
         if not provider.allow_private and _is_private(host) and not (kind.is_local and _is_loopback(host)):
             raise self.reader.error(key, f"{host} is a private address; if that is meant, set allow_private = true")
-        return text
+        return text if url.path else text + kind.address_path
 
 
 def _url_problem(url: SplitResult, host: str) -> str:

@@ -114,12 +114,17 @@ class HedgeSettings(Struct, frozen=True, kw_only=True):
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
-    """`base_url` None: the kind's own host for `region`. `region` "": the provider has but one."""
+    """`base_url` None: the kind's own host for `region`. `region` "": the provider has but one.
+
+    `access_key_id`, `secret_access_key` and `session_token` sign requests where there is no `api_key`."""
 
     name: str
     kind: str = ""
     enabled: bool = True
     api_key: Secret | None = None
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
     base_url: str | None = None
     region: str = ""
     allow_private: bool = False

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
+
 from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
 from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
@@ -114,8 +116,8 @@ class Deployments:
             model=upstream,
             dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints), kind.dialect),
             endpoints=endpoints,
-            quirks=kind.quirks_for(upstream),
-            price=self._said(provider, model, wanted) or self._known(provider.kind, offer, upstream, region),
+            quirks=msgspec.structs.replace(kind.quirks_for(upstream), max_output=entry.max_output if entry else None),
+            price=self._said(provider, model, wanted) or self._known(kind, offer, upstream, region),
             region=region,
             priority=wanted.priority if wanted else 1,
             weight=wanted.weight if wanted else 1,
@@ -133,7 +135,7 @@ class Deployments:
         only: str | None = None
         if wanted is not None and wanted.endpoint is not None:
             only = self.dialects[wanted.endpoint]
-        elif not kind.hosts:
+        elif not kind.hosts and not kind.address_env:
             # A server that anybody may run: which of its newer endpoints it has depends on its version.
             only = kind.dialect
         if only is not None:
@@ -150,10 +152,10 @@ class Deployments:
         """The operator's word: for the deployment, else the model, else the provider."""
         return (wanted and wanted.price) or (model and model.price) or provider.price
 
-    def _known(self, kind: str, offer: Offer | None, upstream: str, region: str) -> Price | None:
+    def _known(self, kind: Provider, offer: Offer | None, upstream: str, region: str) -> Price | None:
         """The catalogue's price; free only if the operator said so for all that has none."""
         known = offer.price if offer is not None else None
-        known = known or self.catalog.price(kind, upstream, self.now, region or None)
+        known = known or self.catalog.price(kind.priced_as or kind.kind, upstream, self.now, region or None)
         return FREE if known is None and self.settings.ledger.unpriced == "free" else known
 
 

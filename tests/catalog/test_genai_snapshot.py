@@ -75,6 +75,18 @@ def test_every_entry_is_a_valid_price(snapshot: SnapshotFile) -> None:
         ("mistral", "mistral", ["mistral-large-latest", "mistral-small-latest", "codestral-latest"]),
         ("openrouter", "openrouter", ["anthropic/claude-opus-4.6", "google/gemini-2.5-pro"]),
         ("zai", "zai", ["glm-4.6"]),
+        (
+            "bedrock",
+            "aws",
+            [
+                "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+                "global.anthropic.claude-haiku-5-5",
+                "anthropic.claude-3-5-haiku-20241022-v1:0",
+                "eu.amazon.nova-pro-v1:0",
+                "meta.llama3-3-70b-instruct-v1:0",
+                "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-opus-4-6-v1",
+            ],
+        ),
     ],
 )
 def test_it_bills_as_the_package_does(snapshot: SnapshotFile, kind: str, package: str, names: list[str]) -> None:
@@ -92,7 +104,13 @@ def test_it_bills_as_the_package_does(snapshot: SnapshotFile, kind: str, package
 def test_names_are_recognised_as_the_package_does(snapshot: SnapshotFile) -> None:
     """Every id of the package leads to the model that the package itself finds, or to none where we keep none."""
     from_package = {provider.id: provider for provider in genai_prices.data.providers}
-    for kind, package in (("openai", "openai"), ("xai", "x-ai"), ("mistral", "mistral"), ("groq", "groq")):
+    for kind, package in (
+        ("openai", "openai"),
+        ("xai", "x-ai"),
+        ("mistral", "mistral"),
+        ("groq", "groq"),
+        ("bedrock", "aws"),
+    ):
         for model in from_package[package].models:
             theirs, ours = from_package[package].find_model(model.id), snapshot.find(kind, model.id.lower())
             assert ours is None or ours.id == theirs.id

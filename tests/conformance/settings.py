@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
@@ -12,12 +13,21 @@ from naru.protocol.openai_responses import OPENAI_RESPONSES
 
 
 class Wire(NamedTuple):
-    """`kind` is the provider; `base` its path prefix."""
+    """`kind` is the provider; `base` its path prefix. `dialect` None: no client speaks it, so the sandbox itself does.
 
-    dialect: Dialect
+    `model` is the provider's name for the one with a behaviour: its rules come before the dash, the behaviour after it.
+    """
+
+    dialect: Dialect | None
     kind: str
     base: str
     endpoint: str = ""
+    model: Callable[[str], str] = str
+
+
+def hcx(behaviour: str) -> str:
+    """One model alone thinks and knows schemas, another alone sees pictures."""
+    return f"HCX-007-{behaviour}" if behaviour in ("think", "json") else f"HCX-005-{behaviour}"
 
 
 UPSTREAMS: dict[str, Wire] = {
@@ -25,6 +35,8 @@ UPSTREAMS: dict[str, Wire] = {
     "openai_responses": Wire(OPENAI_RESPONSES, "custom", "/v1", endpoint="responses"),
     "anthropic_messages": Wire(ANTHROPIC_MESSAGES, "anthropic", "/v1"),
     "gemini": Wire(GEMINI, "gemini", "/v1beta"),
+    "clova": Wire(None, "clova", "/v3", model=hcx),
+    "bedrock": Wire(None, "bedrock", "", model=lambda behaviour: f"us.anthropic.claude-haiku-5-5-{behaviour}"),
 }
 
 
@@ -40,6 +52,8 @@ MODELS = {
 
 #: (feature, upstream) -> what an upstream cannot do. The cell is shown as refused, and its test proves that it is, by name.
 LIMITS = {
+    ("n", "bedrock"): "one answer a request; `n` above 1 is refused by name",
+    ("n", "clova"): "one answer a request; `n` above 1 is refused by name",
     ("n", "anthropic_messages"): "one answer a request; `n` above 1 is refused by name",
     ("n", "openai_responses"): "one answer a request; `n` above 1 is refused by name",
     ("stop", "openai_responses"): "the Responses API has no stop sequences; `stop` is refused by name",
@@ -60,7 +74,7 @@ def provider_table(name: str, origin: str) -> str:
     """ + "".join(
         f"""
     [models.{model}]
-    deployments = [{{ provider = "up", model = "{upstream}"{endpoint} }}]
+    deployments = [{{ provider = "up", model = "{wire.model(upstream)}"{endpoint} }}]
     """
         for model, upstream in MODELS.items()
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from naru.testing.sandbox import Sandbox
 from tests.conformance.asks import CITIES, ONE_CITY, PERSON, Ask, Refused, Seen
 from tests.conformance.clients import CLIENTS
 from tests.conformance.settings import LIMITS, UPSTREAMS, provider_table
@@ -23,8 +24,9 @@ Send = Callable[[Ask], Awaitable[Seen]]
 @pytest.fixture(params=sorted(UPSTREAMS))
 async def upstream(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
     """A gateway in front of one emulated upstream; models are echo, tools …"""
-    emulated = EmulatedUpstream(UPSTREAMS[request.param].dialect)
-    origin = await emulated.start()
+    dialect = UPSTREAMS[request.param].dialect
+    emulated = Sandbox() if dialect is None else EmulatedUpstream(dialect)
+    origin = (await emulated.start()).removesuffix("/v1")
     async with running(tmp_path, provider_table(request.param, origin)) as gateway:
         yield gateway
     await emulated.stop()

@@ -29,7 +29,7 @@ each = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 
 
 def test_every_file_of_the_folder_is_a_provider_named_after_it() -> None:
-    assert list(PROVIDERS) == [file.stem for file in FILES]
+    assert [kind.replace("-", "_") for kind in PROVIDERS] == [file.stem for file in FILES]
     assert all(name == provider.kind for name, provider in PROVIDERS.items())
 
 
@@ -60,10 +60,11 @@ def test_addresses_are_plain_https_or_loopback(provider) -> None:
         url = urlsplit(base)
         assert url.scheme == ("http" if provider.is_local else "https"), base
         assert not base.endswith("/")
-        assert url.path.strip("/"), "the version path belongs to the base URL"
+        is_versionless = provider.kind == "bedrock"
+        assert url.path.strip("/") or is_versionless, "the version path belongs to the base URL"
         assert (url.hostname == "127.0.0.1") == provider.is_local
     assert all(path.startswith("/") for path in provider.paths.values())
-    assert {"chat", "messages", "generate", "clova_v3"} & provider.paths.keys()
+    assert {"chat", "messages", "generate", "converse", "clova_v3"} & provider.paths.keys()
 
 
 @each

@@ -112,10 +112,16 @@ def _providers(settings: config.Settings) -> Iterator[Finding]:
 def _credential(provider: config.ProviderSettings, kind: Provider) -> Finding:
     what = f"provider {provider.name}"
     base_url = provider.base_url or kind.base_url(provider.region or None)
-    key = provider.api_key.reveal() if provider.api_key else ""
-    probe = _get(base_url + kind.paths.get("models", "/models"), key, str(provider.ca_file or ""))
+    headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in provider.headers.items()}}
+    if provider.api_key is not None:
+        headers |= kind.credential(provider.api_key.reveal())
+    path = kind.paths.get("models", "/models")
+    url = base_url + path if not path.startswith("//") else f"{_origin(base_url)}{path[1:]}"
+    probe = _get(url, headers, str(provider.ca_file or ""))
     if probe.error:
         return Finding(what, "fail", f"{base_url}: {probe.error}")
+    if "models" not in kind.paths:
+        return Finding(what, "warn", f"{base_url} answers, but has no list of models; the credential is unproven")
     if probe.status in (401, 403):
         variable = kind.env[0] if kind.env else "api_key"
         return Finding(
@@ -133,13 +139,18 @@ def _credential(provider: config.ProviderSettings, kind: Provider) -> Finding:
 
 
 def _local_server(name: str, kind: str, base_url: str) -> Finding | None:
-    probe = _get(f"{base_url}/models", "", "")
+    probe = _get(f"{base_url}/models", {}, "")
     if probe.error or probe.status != 200:
         return None
     return Finding(name, "ok", f'runs on {base_url}. To use it add [providers.{kind}] with price = "free" to naru.toml')
 
 
-def _get(url: str, key: str, ca_file: str) -> Probe:
+def _origin(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _get(url: str, headers: dict[str, str], ca_file: str) -> Probe:
     """One GET without redirects; the certificate is always verified."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
@@ -149,7 +160,7 @@ def _get(url: str, key: str, ca_file: str) -> Probe:
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", parts.path, headers={"authorization": f"Bearer {key}"} if key else {})
+        connection.request("GET", parts.path, headers=headers)
         response = connection.getresponse()
         return Probe(response.status, _date(response.getheader("date")))
     except socket.gaierror:

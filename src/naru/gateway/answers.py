@@ -100,17 +100,26 @@ class Abandon:
 
 
 class StreamAnswer:
-    """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`."""
+    """Sink for a streamed answer. `await ready()` for the first content, `go_live`, then `await ended()`.
+
+    An answer of another content type than `stream_type` is none, whatever its status."""
 
     __slots__ = (
         "_future", "_held", "_media", "connection", "content_type", "error", "exchange", "headers", "is_ended", "is_gone",
-        "is_over", "loop", "plain", "relay", "status",
+        "is_over", "loop", "plain", "relay", "status", "stream_type",
     )  # fmt: skip
 
-    def __init__(self, relay: StreamRelay, loop: asyncio.AbstractEventLoop, media: MediaRelay | None = None) -> None:
+    def __init__(
+        self,
+        relay: StreamRelay,
+        loop: asyncio.AbstractEventLoop,
+        stream_type: bytes = b"text/event-stream",
+        media: MediaRelay | None = None,
+    ) -> None:
         """`media` is `relay` itself where it is one: then its stream need not be events."""
         self.relay = relay
         self.loop = loop
+        self.stream_type = stream_type.partition(b";")[0]
         self._media = media
         self.content_type = b""
         self.connection: Connection | None = None
@@ -133,7 +142,7 @@ class StreamAnswer:
         self.content_type = kind = next((value for name, value in headers if name == b"content-type"), b"")
         media = self._media
         if media is None:
-            is_stream, limit = kind.lower().startswith(b"text/event-stream"), MAX_ERROR_BYTES
+            is_stream, limit = kind.lower().startswith(self.stream_type), MAX_ERROR_BYTES
         else:
             is_stream, limit = media.takes(kind), MAX_ANSWER_BYTES
         if status != 200 or not is_stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -29,8 +29,12 @@ class RequestIds:
         return f"{self._prefix}{next(self._count):08x}"
 
 
+#: Header lines that a provider wants of each request anew: from its body, whether it streams, and the time.
+Sign = Callable[[bytes, bool, float], bytes]
+
+
 class Target(msgspec.Struct, frozen=True):
-    """A deployment and one of its dialects, with what it takes to call it, prepared once."""
+    """A deployment and one of its dialects, with what it takes to call it, prepared once. `sign` is None for nearly all."""
 
     deployment: Deployment
     upstream: Upstream
@@ -39,6 +43,7 @@ class Target(msgspec.Struct, frozen=True):
     whole_head: bytes
     stream_head: bytes
     header_value: bytes
+    sign: Sign | None = None
 
     def request(self, forwarded: Forwarded, is_stream: bool, more_headers: bytes = b"") -> tuple[bytes, ...]:
         """The pieces of a whole request. `more_headers` are lines, each with its line end."""
@@ -47,20 +52,22 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def target_for(
-    deployment: Deployment, dialect: UpstreamSide, pool: Pool, paths: Sequence[str], headers: Mapping[str, str]
+    deployment: Deployment,
+    dialect: UpstreamSide,
+    pool: Pool,
+    paths: Sequence[str],
+    headers: Mapping[str, str],
+    sign: Sign | None = None,
 ) -> Target:
     """`paths` are those of a plain and of a streamed call. `headers` are the provider's own, credential included; their
     values were checked when the settings were read."""
     plain_path, stream_path = paths
-    origin = pool.origin
-    default_port = 443 if origin.scheme == "https" else 80
-    host = origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
-    lines = [f"host: {host}", "user-agent: naru"]
+    lines = [f"host: {host_of(pool)}", "user-agent: naru"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     common = "\r\n".join(lines)
-    types = ("*/*", "*/*") if dialect.name in MEDIA_FAMILIES else ("application/json", "text/event-stream")
-    plain_accepts = f"accept: {types[0]}\r\naccept-encoding: gzip"
-    stream_accepts = f"accept: {types[1]}\r\naccept-encoding: identity"
+    whole_type = "*/*" if dialect.name in MEDIA_FAMILIES else "application/json"
+    plain_accepts = f"accept: {whole_type}\r\naccept-encoding: gzip"
+    stream_accepts = f"accept: {media_type(dialect)}\r\naccept-encoding: identity"
     whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\n{plain_accepts}\r\ncontent-length: "
     stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\n{stream_accepts}\r\ncontent-length: "
     return Target(
@@ -71,7 +78,20 @@ def target_for(
         whole.encode("latin-1"),
         stream.encode("latin-1"),
         printable(deployment.id).encode("ascii"),
+        sign,
     )
+
+
+def host_of(pool: Pool) -> str:
+    """The value of the header `host`."""
+    origin = pool.origin
+    default_port = 443 if origin.scheme == "https" else 80
+    return origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
+
+
+def media_type(dialect: UpstreamSide) -> str:
+    """What its streams are, without parameters."""
+    return dialect.stream_type.partition(b";")[0].decode("ascii")
 
 
 def printable(text: str) -> str:

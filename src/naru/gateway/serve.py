@@ -221,7 +221,8 @@ class Gateway:
         price = partial(call.permit.cost, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
-        answer = StreamAnswer(relay, self.loop, cast(MediaRelay, relay) if bridge.is_media else None)
+        media = cast(MediaRelay, relay) if bridge.is_media else None
+        answer = StreamAnswer(relay, self.loop, target.dialect.stream_type, media)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
         plain = await answer.ready()
@@ -246,7 +247,10 @@ class Gateway:
         now = self.loop.time()
         first_s = timeouts.ttft_s if is_stream and not bridge.is_media else timeouts.total_s
         left_s = max(0.0, timeouts.total_s - (now - call.started))
-        request = target.request(forwarded, is_stream, call.passed_headers(target))
+        headers = call.passed_headers(target)
+        if target.sign is not None:
+            headers += target.sign(forwarded.body, is_stream, self.ledger.clock.now())
+        request = target.request(forwarded, is_stream, headers)
         connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     # --- Endings --------------------------------------------------------------------------------------------------

@@ -106,6 +106,10 @@ class Quirks(Struct, frozen=True, kw_only=True):
     has_base64: bool = True
     #: 429 with code insufficient_quota means tokens per minute here (DashScope), not an empty account (OpenAI).
     is_quota_retryable: bool = False
+    #: The most output tokens of the model, from the catalogue; None: not known. For upstreams that must be told a limit.
+    max_output: int | None = None
+    #: A stream's count of input tokens holds the cached ones, where a whole answer's does not (OpenAI's models on Bedrock).
+    stream_input_has_cache: bool = False
 
 
 class Envelope(Struct):
@@ -212,6 +216,8 @@ class UpstreamSide(Protocol):
     """What the gateway asks of the dialect that it speaks to a provider, whatever the family."""
 
     name: str
+    #: content type of its streams
+    stream_type: bytes
 
     def decode_error(self, status: int, body: bytes, quirks: Quirks) -> UpstreamError: ...
 

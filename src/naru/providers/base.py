@@ -20,7 +20,7 @@ from msgspec import Struct
 from naru.errors import ConfigError
 from naru.protocol.dialect import Quirks
 
-Auth = Literal["bearer", "optional_bearer", "none", "x-api-key", "x-goog-api-key"]
+Auth = Literal["bearer", "optional_bearer", "none", "x-api-key", "x-goog-api-key", "api-key"]
 
 #: Fields that are Naru's, Qwen's or an inference server's own. OpenAI answers 400 to unknown body keys (A5.2), Mistral 422.
 FOREIGN_FIELDS = frozenset(
@@ -64,6 +64,10 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     `hosts`: region -> base URL with the version path and no trailing slash; the first is the default. Empty: there is
     no usual address, so the configuration gives one. `no_hosts`: region -> why it has none and what to do.
+    `address_env`: the variable that usually holds the address of an account of one's own at a service without a common one;
+    `address_path`: where the API begins there, added to an address without a path.
+    `signs_as`: the name of the service in signatures (AWS), where requests are signed unless there is an API key.
+    `priced_as`: the kind whose list prices hold here too.
     `env`: variables that usually hold the API key, best first. `headers`: sent with every request.
     `paths`: endpoint -> path under the base URL; one that begins with `//` starts at the root of the host instead. `only`:
     endpoint -> patterns of the upstream models it takes; an endpoint that is not named takes all. `docs`: the provider's
@@ -78,6 +82,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     dialect: str = "openai_chat"
     hosts: dict[str, str] = {}
     no_hosts: dict[str, str] = {}
+    address_env: str = ""
+    address_path: str = ""
+    signs_as: str = ""
+    priced_as: str = ""
     env: tuple[str, ...] = ()
     auth: Auth = "bearer"
     headers: tuple[tuple[str, str], ...] = ()
@@ -93,7 +101,8 @@ class Provider(Struct, frozen=True, kw_only=True):
         if region in self.no_hosts:
             raise ConfigError(f"{self.kind} in {region}: {self.no_hosts[region]}")
         if not self.hosts:
-            raise ConfigError(f"{self.kind} has no usual address: give its base_url")
+            way = f" or set {self.address_env}" if self.address_env else ""
+            raise ConfigError(f"{self.kind} has no usual address: give its base_url{way}")
         if not region:
             return next(iter(self.hosts.values()))
         if region not in self.hosts:
@@ -120,7 +129,7 @@ class Provider(Struct, frozen=True, kw_only=True):
         """The header that carries the key."""
         if self.auth == "none":
             return {}
-        if self.auth in ("x-api-key", "x-goog-api-key"):
+        if self.auth in ("x-api-key", "x-goog-api-key", "api-key"):
             return {self.auth: api_key}
         return {"authorization": f"Bearer {api_key}"}
 

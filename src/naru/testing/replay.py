@@ -147,8 +147,13 @@ def _headers(recorded: Any) -> Headers:
     pairs: list[tuple[str, str]] = []
     for name, values in recorded.items():
         listed = values if isinstance(values, list) else [values]
-        pairs.extend((str(name).lower(), str(value)) for value in listed)
+        pairs.extend((str(name).lower(), _text(value)) for value in listed)
     return tuple(pairs)
+
+
+def _text(value: Any) -> str:
+    """Some clients hand over their headers' values as bytes."""
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _first(headers: Headers, name: str) -> str:

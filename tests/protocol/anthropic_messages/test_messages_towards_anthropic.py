@@ -414,3 +414,28 @@ def test_the_same_request_twice_is_the_same() -> None:
     first = ANTHROPIC_MESSAGES.forward(found, "a", quirks)
     assert ANTHROPIC_MESSAGES.forward(replace(found, model="x"), "a", quirks).body == first.body
     assert found.fields == before
+
+
+@pytest.mark.parametrize(
+    ("most", "budget", "is_stream", "limit"),
+    [
+        (128_000, None, True, 128_000),
+        (128_000, None, False, 21_333),
+        (8_192, None, False, 8_192),
+        (64_000, 30_000, False, 46_384),
+        (64_000, 60_000, False, 64_000),
+        (64_000, 30_000, True, 64_000),
+        (None, None, True, 4_096),
+        (None, 30_000, False, 46_384),
+    ],
+)
+def test_without_a_limit_the_models_own_holds(
+    most: int | None, budget: int | None, is_stream: bool, limit: int
+) -> None:
+    """As far as a whole answer is done within ten minutes; a fixed number only where the catalogue knows none."""
+    quirks = Quirks(thinking_style="anthropic_budget", max_output=most)
+    policy = ReasoningPolicy(budget_tokens=budget)
+    asked = Request("m", (Message("user", (Text("q"),)),), is_stream=is_stream, reasoning=policy, dialect="openai_chat")
+    assert json.loads(ANTHROPIC_MESSAGES.encode_request(asked, quirks).body)["max_tokens"] == limit
+    own = replace(asked, max_output_tokens=7, reasoning=ReasoningPolicy())
+    assert json.loads(ANTHROPIC_MESSAGES.encode_request(own, quirks).body)["max_tokens"] == 7

@@ -19,11 +19,13 @@ from naru.protocol.messages import OpaqueTool, Request, Tool, ToolChoice
 from naru.protocol.openai_chat.forward import refuses_n
 from naru.protocol.wire import BAD_JSON, decode_fields, encode, is_object
 
-#: Anthropic requires max_tokens, which another dialect's caller need not give: enough for a long page, and taken by every
-#: model and compatible server (providers.md A4.3).
+#: Anthropic requires max_tokens, which another dialect's caller need not give. Where the model's own limit is not known:
+#: enough for a long page, and taken by every model and compatible server (providers.md A4.3).
 DEFAULT_MAX_TOKENS = 4_096
 #: The same where the model may think first: thinking counts towards max_tokens.
 DEFAULT_MAX_TOKENS_THINKING = 16_384
+#: A whole answer with a larger limit may take more than ten minutes, at 128,000 tokens an hour; it should be a stream (A4.5).
+MAX_TOKENS_UNSTREAMED = 21_333
 
 #: Quirks.drops with this name: the upstream knows no output_config.format, so a tool stands for the answer.
 NO_FORMAT = "output_config.format"
@@ -203,10 +205,19 @@ def _put_thinking(fields: Out, request: Request, quirks: Quirks, owns_extra: boo
         thinks = quirks.thinking_style == "anthropic_always" or (
             thinking is not None and thinking["type"] != "disabled"
         )
-        limit = DEFAULT_MAX_TOKENS_THINKING if thinks else DEFAULT_MAX_TOKENS
-        limit += thinking.get("budget_tokens", 0) if thinking is not None else 0
+        budget = thinking.get("budget_tokens", 0) if thinking is not None else 0
+        limit = _default_limit(quirks, thinks, budget, request.is_stream or quirks.is_stream_only)
     fields["max_tokens"] = limit
     return dropped
+
+
+def _default_limit(quirks: Quirks, thinks: bool, budget: int, is_stream: bool) -> int:
+    """What the model can write, or a fixed number where that is not known; always more than the budget for thinking."""
+    usual = (DEFAULT_MAX_TOKENS_THINKING if thinks else DEFAULT_MAX_TOKENS) + budget
+    most = quirks.max_output
+    if most is None:
+        return usual
+    return most if is_stream else min(most, max(MAX_TOKENS_UNSTREAMED, usual))
 
 
 def _put_sampling(fields: Out, request: Request, owns_extra: bool) -> list[str]:

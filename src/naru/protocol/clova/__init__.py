@@ -21,6 +21,7 @@ class Clova:
     """The upstream half of dialect.Dialect. Stateless: each method is the function of its name in this package."""
 
     name = NAME
+    stream_type = b"text/event-stream"
 
     def encode_request(self, request: Request, quirks: Quirks) -> Forwarded:
         return encode_request(request, quirks)

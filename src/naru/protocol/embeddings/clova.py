@@ -53,6 +53,7 @@ class ClovaEmbeddings:
     """See dialect.PlainUpstream."""
 
     name = NAME
+    stream_type = b"application/json"  # never streamed
 
     def encode_request(self, request: EmbeddingRequest, quirks: Quirks) -> Forwarded:
         """Raises BadRequest for more than one text and for any length but 1,024."""

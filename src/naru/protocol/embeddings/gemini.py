@@ -34,6 +34,7 @@ class GeminiEmbeddings:
     """See dialect.PlainUpstream."""
 
     name = NAME
+    stream_type = b"application/json"  # never streamed
 
     def encode_request(self, request: EmbeddingRequest, quirks: Quirks) -> Forwarded:
         """Raises BadRequest for token ids, which Gemini does not take, and for too many texts."""

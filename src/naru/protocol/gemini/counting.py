@@ -8,7 +8,7 @@ from naru.protocol.counting import Rates, count_input
 from naru.protocol.dialect import Envelope
 from naru.protocol.gemini.read import read
 from naru.protocol.gemini.request_in import decode_request
-from naru.protocol.gemini.wire import BAD_JSON, decode_fields, encode, is_object
+from naru.protocol.wire import BAD_JSON, decode_fields, encode, is_object
 
 #: 12 tokens are recorded for nine words, so nothing is added for the message. An image of up to 384 pixels, or a tile of a
 #: larger one, is 258 tokens by Google's rule.

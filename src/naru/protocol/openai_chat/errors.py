@@ -189,6 +189,9 @@ def _read(value: Any) -> _Said:
     if not isinstance(value, dict):
         return _Said()
     said = _Said(message=_message_of(value), code=_word(value.get("code")), kind=_word(value.get("type")))
+    inner = value.get("innererror")  # Azure says there what its filter found, whatever the outer code is
+    if isinstance(inner, dict) and _word(inner.get("code")) in _FILTER_CODES:
+        said.code = _word(inner.get("code"))
     said.param = value["param"][:200] if isinstance(value.get("param"), str) else None
     said.status = next(
         (number for name in ("code", "status_code", "status") if (number := _http_status(value.get(name)))), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from naru.protocol.counting import Rates, count_input
 from naru.protocol.dialect import Envelope
 from naru.protocol.openai_responses.request_in import decode_request
-from naru.protocol.openai_responses.wire import encode
+from naru.protocol.wire import encode
 
 #: 16 tokens are recorded for five words of instructions and an empty message. An image of usual size, in high detail, is 765
 #: tokens by OpenAI's rule (85, and 170 for each of four tiles).

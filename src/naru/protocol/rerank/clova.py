@@ -38,6 +38,7 @@ class ClovaRerank:
     """See dialect.PlainUpstream."""
 
     name = NAME
+    stream_type = b"application/json"  # never streamed
 
     def encode_request(self, request: RerankRequest, quirks: Quirks) -> Forwarded:
         """Raises BadRequest for an instruction, which it does not take. `top_n` is kept to when the answer is told."""

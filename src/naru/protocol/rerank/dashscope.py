@@ -38,6 +38,7 @@ class DashscopeRerank:
     """See dialect.PlainUpstream."""
 
     name = NAME
+    stream_type = b"application/json"  # never streamed
 
     def encode_request(self, request: RerankRequest, quirks: Quirks) -> Forwarded:
         """Raises BadRequest for more documents than the provider takes."""

@@ -186,6 +186,11 @@ def read_request(body: bytes) -> ChatRequest:
         raise BadRequest(f"Invalid request: {error}.", param=where.strip("`.") or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not JSON: {error}.", code="invalid_json") from error
+    return checked(request)
+
+
+def checked(request: ChatRequest) -> ChatRequest:
+    """What no single field shows. Raises BadRequest."""
     if request.functions is not None:
         raise BadRequest("'functions' is not supported by the sandbox; use 'tools'.", param="functions")
     if request.stream_options is not None and not request.stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -12,22 +11,23 @@ import msgspec
 from naru.clock import Clock, SystemClock
 from naru.errors import MethodNotAllowed, NaruError, NotFound
 from naru.testing.http import Exchange, Headers, RawServer, Received
-from naru.testing.sandbox import media, vectors, wire
+from naru.testing.sandbox import bedrock, clova, media, vectors, wire
 from naru.testing.sandbox.answers import Answer, answer
 from naru.testing.sandbox.behaviour import MODELS, SERVED, Behaviour, parse_model
-from naru.testing.sandbox.request import ChatRequest, read_request
+from naru.testing.sandbox.request import ChatRequest
+from naru.testing.sandbox.speech import Frame, Speech
 
 LABEL: Headers = (("server", "naru-sandbox"), ("x-naru-sandbox", "no inference"))
 JSON: Headers = (("content-type", "application/json"), *LABEL)
-STREAM: Headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"), *LABEL)
 HTML: Headers = (("content-type", "text/html"), *LABEL)
 HTML_PAGE = b"<html><head><title>Bad gateway</title></head><body><h1>The sandbox was told to fail</h1></body></html>\n"
-GARBAGE_EVENT = b'data: {"id": "garbage", "choices": [{"index": 0, "delta": {"content": \n\n'
 #: fail_rate keeps one sequence of draws for each model name, and this many names.
 MAX_SEQUENCES = 1000
 #: An unpaced stream lets others run after so many pieces.
 STEPS_PER_TURN = 64
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+#: The protocols spoken beside OpenAI's, by what their paths begin with.
+SPEECHES: tuple[tuple[str, Speech], ...] = ((clova.PATH, clova.Clova()), (bedrock.PATH, bedrock.Converse()))
+OPENAI = wire.OpenAI()
 
 
 class Sandbox:
@@ -66,18 +66,21 @@ class Sandbox:
         await self._server.stop()
 
     async def _handle(self, exchange: Exchange) -> None:
+        path = exchange.received.path
+        speech: Speech = next((speech for start, speech in SPEECHES if path.startswith(start)), OPENAI)
         try:
-            await self._route(exchange)
+            await self._route(exchange, speech)
         except NaruError as failure:
-            exchange.answer(failure.status, wire.error(failure), JSON)
+            status, headers, body = speech.refusal(failure)
+            exchange.answer(status, body, (*JSON, *headers))
 
-    async def _route(self, exchange: Exchange) -> None:
+    async def _route(self, exchange: Exchange, speech: Speech) -> None:
         method, path = exchange.received.method, exchange.received.path
-        if path in SERVED:
+        if path in SERVED or speech is not OPENAI:
             if method != "POST":
                 raise MethodNotAllowed(f"{path} takes POST, not {method}.")
-            if path == "/v1/chat/completions":
-                await self._complete(exchange)
+            if path == "/v1/chat/completions" or speech is not OPENAI:
+                await self._complete(exchange, speech)
             elif path.startswith(("/v1/audio/", "/v1/images/")):
                 await self._media(exchange, path)
             else:
@@ -92,18 +95,14 @@ class Sandbox:
         else:
             raise NotFound(f"The sandbox does not serve {method} {path}.", code="unknown_url")
 
-    async def _complete(self, exchange: Exchange) -> None:
+    async def _complete(self, exchange: Exchange, speech: Speech) -> None:
         self.requests += 1
         number = self.requests
-        request = read_request(exchange.received.body)
+        request = speech.read(exchange.received)
         name, behaviour = self._behaviour(request.model, "/v1/chat/completions")
-        run = _Run(self, exchange, request, behaviour, answer(name, behaviour, request))
-        frame = wire.Frame(
-            id=f"chatcmpl-sandbox-{number:06d}",
-            model=request.model,
-            created=int(self._clock.now()),
-            has_usage=request.stream_options is not None and bool(request.stream_options.include_usage),
-        )
+        run = _Run(self, exchange, speech, behaviour)
+        run.says(request, answer(name, behaviour, request))
+        frame = speech.frame(number, request, int(self._clock.now()))
         if await run.refuse():
             return
         self.tokens_in += run.prompt_tokens
@@ -128,7 +127,7 @@ class Sandbox:
         rows, read = make(request)
         told = wire.input_usage(behaviour, read)
         body = wire.rows(kind, request.model, rows, told)
-        run = _Plain(self, exchange, behaviour)
+        run = _Plain(self, exchange, OPENAI, behaviour)
         if await run.refuse():
             return
         self.tokens_in += read
@@ -140,7 +139,7 @@ class Sandbox:
         request = _read_media(exchange.received, path)
         model = request.fields["model"] if isinstance(request, media.Upload) else request.model
         _, behaviour = self._behaviour(model, path)
-        run = _MediaRun(self, exchange, behaviour)
+        run = _MediaRun(self, exchange, OPENAI, behaviour)
         if isinstance(request, media.Upload):
             heard = media.transcript(request)
             made = heard.whole(request.fields.get("response_format", "json"), behaviour)
@@ -162,7 +161,7 @@ class Sandbox:
         self.open_streams += 1
         self.watch.changed()
         try:
-            await run.stream(pieces, (("content-type", made[0]), *LABEL) if is_sound else STREAM, is_sound)
+            await run.stream(pieces, made[0] if is_sound else OPENAI.stream_type, is_sound)
         finally:
             self.open_streams -= 1
             self.watch.changed()
@@ -187,9 +186,10 @@ class Sandbox:
 class _Plain:
     """One answer on its way out, in one piece."""
 
-    def __init__(self, sandbox: Sandbox, exchange: Exchange, behaviour: Behaviour) -> None:
+    def __init__(self, sandbox: Sandbox, exchange: Exchange, speech: Speech, behaviour: Behaviour) -> None:
         self._sandbox = sandbox
         self._exchange = exchange
+        self._speech = speech
         self._behaviour = behaviour
         self._started_s = asyncio.get_running_loop().time()
 
@@ -213,7 +213,8 @@ class _Plain:
         if behaviour.html:
             exchange.answer(status, HTML_PAGE, (*HTML, *retry))
         else:
-            exchange.answer(status, _told_to_fail(behaviour.refusal_status or 500), (*JSON, *retry))
+            headers, body = self._speech.fault(behaviour.refusal_status or 500)
+            exchange.answer(status, body, (*JSON, *headers, *retry))
         return True
 
     async def send(self, body: bytes, tokens: int, headers: Headers = JSON) -> None:
@@ -222,7 +223,8 @@ class _Plain:
         await self._pace(tokens)
         if behaviour.error_after is not None:
             self._sandbox.failed += 1
-            exchange.answer(200, _told_to_fail(500), JSON)
+            headers, body = self._speech.fault(500)
+            exchange.answer(200, body, (*JSON, *headers))
         elif behaviour.garbage is not None:
             self._sandbox.failed += 1
             exchange.answer(200, body[: len(body) // 2], headers)
@@ -235,8 +237,8 @@ class _Plain:
             self._sandbox.tokens_out += tokens
             exchange.answer(200, body, headers)
 
-    async def _break(self) -> None:
-        """Ends what was begun, in the way asked for."""
+    async def _break(self, frame: Frame | None = None) -> None:
+        """Ends what was begun, in the way asked for; a stream has a frame."""
         behaviour, exchange = self._behaviour, self._exchange
         self._sandbox.failed += 1
         await exchange.drained()
@@ -246,11 +248,9 @@ class _Plain:
             exchange.close()
         elif behaviour.hang_after is not None:
             await exchange.hang()
-        elif behaviour.error_after is not None:
-            exchange.send(b"data: " + _told_to_fail(500) + b"\n\n")
-            exchange.end()
         else:
-            exchange.send(GARBAGE_EVENT)
+            assert frame is not None, "errors and garbage of plain answers are whole answers"
+            exchange.send(frame.failure(500) if behaviour.error_after is not None else frame.garbage())
             exchange.end()
 
     def _breaks_at(self) -> int | None:
@@ -273,11 +273,11 @@ class _Plain:
 class _MediaRun(_Plain):
     """Sound or an image on its way out, in pieces."""
 
-    async def stream(self, pieces: list[media.Piece], headers: Headers, is_sound: bool) -> None:
+    async def stream(self, pieces: list[media.Piece], content_type: str, is_sound: bool) -> None:
         """In the middle of sound there is no saying what went wrong, so there every fault but hang and reset is a cut."""
         exchange = self._exchange
         await self._pace(0)
-        exchange.start(200, headers)
+        exchange.start(200, (("content-type", content_type), ("cache-control", "no-cache"), *LABEL))
         breaks_at = self._breaks_at()
         sent = 0
         # One beyond the last piece strikes before it, so that the stream is never whole.
@@ -296,34 +296,30 @@ class _MediaRun(_Plain):
             await exchange.drained()
             exchange.close()
         else:
-            await self._break()
+            await self._break(wire.Frame("", "", 0))
 
 
 class _Run(_Plain):
-    """One completion on its way out."""
+    """One completion on its way out. `says` comes before everything else."""
 
-    def __init__(
-        self, sandbox: Sandbox, exchange: Exchange, request: ChatRequest, behaviour: Behaviour, answer: Answer
-    ) -> None:
-        super().__init__(sandbox, exchange, behaviour)
-        self._request = request
+    def says(self, request: ChatRequest, answer: Answer) -> None:
         self._answer = answer
         self._n = request.n or 1
         self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
         self.prompt_tokens = request.prompt_tokens()
 
-    async def whole(self, frame: wire.Frame) -> None:
-        told = wire.usage(self._behaviour, self.prompt_tokens, self._answer, self._n)
-        body = frame.whole(self._answer, self._n, self._top_logprobs, told)
+    def _told(self) -> object:
+        return wire.usage(self._behaviour, self.prompt_tokens, self._answer, self._n)
+
+    async def whole(self, frame: Frame) -> None:
+        body = frame.whole(self._answer, self._n, self._top_logprobs, self._told())
         await self.send(body, self._answer.tokens * self._n)
 
-    async def stream(self, frame: wire.Frame) -> None:
+    async def stream(self, frame: Frame) -> None:
         behaviour, exchange = self._behaviour, self._exchange
         await self._pace(0)
-        exchange.start(200, STREAM)
-        opening: dict[str, Any] = {"role": "assistant", "content": None if self._answer.calls else ""}
-        for choice in range(self._n):
-            exchange.send(frame.step((choice, opening, 0, None)))
+        exchange.start(200, (("content-type", self._speech.stream_type), ("cache-control", "no-cache"), *LABEL))
+        exchange.send(frame.opening(self._answer, self._n))
         breaks_at = self._breaks_at()
         sent = 0
         for index, step in enumerate(wire.steps(self._answer, frame.id, self._n, self._top_logprobs)):
@@ -335,21 +331,12 @@ class _Run(_Plain):
             self._sandbox.tokens_out += step[2]
             await exchange.drained()
         if breaks_at is not None:
-            await self._break()
+            await self._break(frame)
             return
-        self._finish(frame)
+        exchange.send(frame.closing(self._answer, self._n, self._told(), behaviour.usage == "twice"))
         if behaviour.done:
-            exchange.send(b"data: [DONE]\n\n")
+            exchange.send(frame.done())
         exchange.end()
-
-    def _finish(self, frame: wire.Frame) -> None:
-        told = wire.usage(self._behaviour, self.prompt_tokens, self._answer, self._n)
-        early = wire.half(told) if self._behaviour.usage == "twice" and frame.has_usage else None
-        closing: dict[str, Any] = {"delta": {}, "logprobs": None, "finish_reason": self._answer.finish}
-        for choice in range(self._n):
-            self._exchange.send(frame.chunk([{"index": choice, **closing}], early))
-        if frame.has_usage and told is not None:
-            self._exchange.send(frame.chunk([], told))
 
 
 def _read_media(received: Received, path: str) -> media.Upload | media.SpeechRequest | media.ImageRequest:
@@ -362,9 +349,3 @@ def _read_media(received: Received, path: str) -> media.Upload | media.SpeechReq
     if path == "/v1/audio/speech":
         return vectors.decode(media.SpeechRequest, received.body)
     return vectors.decode(media.ImageRequest, received.body)
-
-
-def _told_to_fail(status: int) -> bytes:
-    return wire.error_body(
-        f"The sandbox was told to fail with status {status}.", _TYPES.get(status, "server_error"), "sandbox_fault"
-    )

@@ -7,10 +7,14 @@ from typing import Any
 import msgspec
 
 from naru.errors import NaruError
+from naru.testing.http import Headers, Received
 from naru.testing.sandbox.answers import Answer, Call
 from naru.testing.sandbox.behaviour import MODELS, Behaviour
+from naru.testing.sandbox.request import ChatRequest, read_request
 
 FINGERPRINT = "sandbox"
+GARBAGE_EVENT = b'data: {"id": "garbage", "choices": [{"index": 0, "delta": {"content": \n\n'
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 LOGPROB = -0.25
 
 #: One piece of a stream: which choice, its delta, how many tokens it is, and its logprobs.
@@ -18,12 +22,31 @@ Step = tuple[int, dict[str, Any], int, dict[str, Any] | None]
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """What every chunk of one answer repeats."""
+    """What every chunk of one answer repeats. See speech.Frame."""
 
     id: str
     model: str
     created: int
     has_usage: bool = False
+
+    def opening(self, answer: Answer, n: int) -> bytes:
+        delta: dict[str, Any] = {"role": "assistant", "content": None if answer.calls else ""}
+        return b"".join(self.step((choice, delta, 0, None)) for choice in range(n))
+
+    def closing(self, answer: Answer, n: int, told: Any, is_twice: bool) -> bytes:
+        early = half(told) if is_twice and self.has_usage else None
+        ending: dict[str, Any] = {"delta": {}, "logprobs": None, "finish_reason": answer.finish}
+        made = b"".join(self.chunk([{"index": choice, **ending}], early) for choice in range(n))
+        return made + (self.chunk([], told) if self.has_usage and told is not None else b"")
+
+    def done(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def garbage(self) -> bytes:
+        return GARBAGE_EVENT
+
+    def failure(self, status: int) -> bytes:
+        return b"data: " + told_to_fail(status) + b"\n\n"
 
     def chunk(self, choices: list[dict[str, Any]], usage: Any = None) -> bytes:
         body: dict[str, Any] = {
@@ -182,6 +205,14 @@ def half(told: Any) -> Any:
     return {**told, **part, "total_tokens": sum(part.values())}
 
 
+def told_to_fail(status: int) -> bytes:
+    return error_body(fault_message(status), _TYPES.get(status, "server_error"), "sandbox_fault")
+
+
+def fault_message(status: int) -> str:
+    return f"The sandbox was told to fail with status {status}."
+
+
 def error(failure: NaruError) -> bytes:
     return error_body(failure.message, failure.type, failure.code, failure.param)
 
@@ -202,3 +233,22 @@ def model_entry(name: str) -> dict[str, Any]:
 
 def model_list() -> bytes:
     return msgspec.json.encode({"object": "list", "data": [model_entry(name) for name in MODELS]})
+
+
+class OpenAI:
+    """Chat completions. See speech.Speech."""
+
+    stream_type = "text/event-stream; charset=utf-8"
+
+    def read(self, received: Received) -> ChatRequest:
+        return read_request(received.body)
+
+    def frame(self, number: int, request: ChatRequest, created: int) -> Frame:
+        wants_usage = request.stream_options is not None and bool(request.stream_options.include_usage)
+        return Frame(f"chatcmpl-sandbox-{number:06d}", request.model, created, wants_usage)
+
+    def refusal(self, failure: NaruError) -> tuple[int, Headers, bytes]:
+        return failure.status, (), error(failure)
+
+    def fault(self, status: int) -> tuple[Headers, bytes]:
+        return (), told_to_fail(status)
