@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from naru.testing.http import Exchange, RawServer
+from naru.testing.sandbox import Sandbox
 from tests.harness import Gateway, running
 
 STREAM = (("content-type", "text/event-stream"),)
@@ -532,3 +533,24 @@ async def test_naming_the_chat_endpoint_leaves_the_others(tmp_path: Path) -> Non
         await posted(gateway, "/v1/completions", model="m", prompt="hi")
         targets = [received.target for received in server.received]
         assert targets == ["/v1/embeddings", "/v1/chat/completions"]
+
+
+async def test_a_limit_beyond_the_model_is_cut_and_named(tmp_path: Path) -> None:
+    """A client of another protocol asks for what its own models can write: HCX-005 stops at 4,096."""
+    upstream = Sandbox()
+    origin = (await upstream.start()).removesuffix("/v1")
+    config = f"""
+    [providers.clova]
+    base_url = "{origin}/v3"
+    api_key = "nv-x"
+    allow_private = true
+    price = {{ input = 1, output = 1 }}
+    [models.m]
+    deployments = [{{ provider = "clova", model = "HCX-005-echo" }}]
+    """
+    async with running(tmp_path, config) as gateway:
+        status, headers, _ = await gateway.chat(model="m", max_tokens=32_000)
+        assert (status, headers["x-naru-dropped"]) == (200, "max_tokens above 4096")
+        status, headers, _ = await gateway.chat(model="m", max_tokens=4_096)
+        assert (status, headers.get("x-naru-dropped")) == (200, None)
+    await upstream.stop()

@@ -14,7 +14,7 @@ from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
 from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
 from naru.ledger.pricing import FREE, Price
-from naru.protocol.dialect import CHAT, family_of
+from naru.protocol.dialect import CHAT, Quirks, family_of
 from naru.providers import Provider
 from naru.routing.table import Deployment, Route, Table, Timeouts
 
@@ -110,20 +110,21 @@ class Deployments:
         upstream = offer.upstream_model if offer is not None and "?" not in name else name
         kind = self.providers[provider.kind]
         endpoints = self._endpoints(kind, upstream, entry, wanted)
+        quirks = _with_max_output(kind.quirks_for(upstream), entry)
         return Deployment(
             id=f"{provider.name}/{name.removeprefix(provider.name + '/')}" + (f"@{region}" if region else ""),
             provider=provider.name,
             model=upstream,
             dialect=kind.dialect if kind.dialect in endpoints else next(iter(endpoints), kind.dialect),
             endpoints=endpoints,
-            quirks=msgspec.structs.replace(kind.quirks_for(upstream), max_output=entry.max_output if entry else None),
+            quirks=quirks,
             price=self._said(provider, model, wanted) or self._known(kind, offer, upstream, region),
             region=region,
             priority=wanted.priority if wanted else 1,
             weight=wanted.weight if wanted else 1,
             timeouts=_timeouts(model),
             defaults=(offer or NO_OFFER).defaults,
-            max_output=entry.max_output if entry else None,
+            max_output=quirks.max_output,
         )
 
     def _endpoints(
@@ -177,6 +178,12 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
         if model.hedge is not None:
             found.append((f"models.{model.name}.hedge", "no request is hedged"))
     return found
+
+
+def _with_max_output(quirks: Quirks, entry: Model | None) -> Quirks:
+    """The catalogue's limit of the model's answers, before what the provider's data says of its names."""
+    known = entry.max_output if entry is not None else None
+    return msgspec.structs.replace(quirks, max_output=known) if known is not None else quirks
 
 
 def _offer(model: Model | None, kind: str, region: str) -> Offer | None:

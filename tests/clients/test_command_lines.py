@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from naru.testing.sandbox import Sandbox
 from tests.clients.page import at, snippet
 from tests.clients.tap import Outside, Tap, outside, tapping
 from tests.conformance.settings import UPSTREAMS, provider_table
@@ -77,15 +78,18 @@ class Place(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def provider(upstream: str) -> AsyncIterator[tuple[str, str]]:
-    """(naru.toml, the beginning of a deployment): the sandbox itself, or its models behind another protocol."""
+async def provider(upstream: str, model: str) -> AsyncIterator[str]:
+    """naru.toml with `claude-naru`: the sandbox itself, or its models behind another protocol."""
+    named = "\n[models.claude-naru]\ndeployments = [{{ {}, model = '{}' }}]\n"
     if not upstream:
-        yield "", 'provider = "sandbox"'
+        yield named.format('provider = "sandbox"', model)
         return
-    server = EmulatedUpstream(UPSTREAMS[upstream].dialect)
-    endpoint = f', endpoint = "{named}"' if (named := UPSTREAMS[upstream].endpoint) else ""
+    wire = UPSTREAMS[upstream]
+    server = Sandbox() if wire.dialect is None else EmulatedUpstream(wire.dialect)
+    start = 'provider = "up"' + (f', endpoint = "{wire.endpoint}"' if wire.endpoint else "")
     try:
-        yield provider_table(upstream, await server.start()), f'provider = "up"{endpoint}'
+        origin = (await server.start()).removesuffix("/v1")
+        yield provider_table(upstream, origin) + named.format(start, wire.model(model))
     finally:
         await server.stop()
 
@@ -98,10 +102,12 @@ async def place(folder: Path, model: str, upstream: str = "") -> AsyncIterator[P
     home.mkdir()
     (work / "notes.txt").write_text(f"The word is {WORD}.\n")
     model = model.replace("WORK", str(work))
-    async with provider(upstream) as (table, start):
-        config = f"{table}\n[models.claude-naru]\ndeployments = [{{ {start}, model = '{model}' }}]\n"
-        async with running(folder, config) as gateway, outside() as world, tapping(gateway.port) as tap:
-            yield Place(gateway, tap, world, home, work)
+    async with contextlib.AsyncExitStack() as stack:
+        config = await stack.enter_async_context(provider(upstream, model))
+        gateway = await stack.enter_async_context(running(folder, config))
+        world = await stack.enter_async_context(outside())
+        tap = await stack.enter_async_context(tapping(gateway.port))
+        yield Place(gateway, tap, world, home, work)
 
 
 # --- Claude Code ------------------------------------------------------------------------------------------------------

@@ -298,7 +298,11 @@ async def test_gemini_counts_a_whole_request(gateway: Gateway) -> None:
         assert status == 200
         counts.append(json.loads(answer)["totalTokens"])
     assert counts[0] < counts[1] == counts[2]
-    for body, says in ((b"{", "not valid JSON"), (b"{}", "contents"), (b'{"generateContentRequest":{}}', "contents")):
+    for body, says in (
+        (b"{", "in the middle of the JSON"),
+        (b"{}", "contents"),
+        (b'{"generateContentRequest":{}}', "contents"),
+    ):
         status, _, answer = await gateway.post(body, "/v1beta/models/sandbox/echo:countTokens")
         assert (status, json.loads(answer)["error"]["status"]) == (400, "INVALID_ARGUMENT")
         assert says in json.loads(answer)["error"]["message"]

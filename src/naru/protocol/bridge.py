@@ -39,6 +39,7 @@ from naru.protocol.messages import (
     ReasoningDelta,
     Refusal,
     RefusalDelta,
+    Request,
     Response,
     Start,
     Text,
@@ -150,9 +151,10 @@ class Translation:
             decoded = switched(decoded)
         request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
         request, dropped = without_foreign_tools(request, self.upstream.name)
+        request, cut = _within_limit(request, upstream.quirks.max_output)
         forwarded = self.upstream.encode_request(request, upstream.quirks)
         body = _with_defaults(forwarded.body, upstream.defaults) if upstream.defaults else forwarded.body
-        return Forwarded(body, (*dropped, *forwarded.dropped))
+        return Forwarded(body, (*dropped, *cut, *forwarded.dropped))
 
     def whole(self, body: bytes, envelope: Envelope, quirks: Quirks, replay: Replay | None = None) -> WholeAnswer:
         return _told(self.client, self.upstream.decode_response(body, quirks), envelope, replay)
@@ -179,6 +181,14 @@ def _told(client: Dialect, response: Response, envelope: Envelope, replay: Repla
     if not response.model:  # CLOVA Studio's answers name none
         response = msgspec.structs.replace(response, model=envelope.model)
     return WholeAnswer(client.encode_response(response, envelope), response.usage, _size(response))
+
+
+def _within_limit(request: Request, most: int | None) -> tuple[Request, tuple[str, ...]]:
+    """Clients ask for as much as their own protocol's models can write; what a model cannot write is no loss."""
+    asked = request.max_output_tokens
+    if most is None or asked is None or asked <= most:
+        return request, ()
+    return msgspec.structs.replace(request, max_output_tokens=most), (f"max_tokens above {most}",)
 
 
 class TranslatedStream:

@@ -44,9 +44,13 @@ PROVIDER = Provider(
         has_n=False,
     ),
     model_quirks=(
+        # the most that an answer may have (A1.1)
+        ("hcx-*", {"max_output": 4_096}),
         (
             "hcx-007*",
             {
+                # thinking and answer together (A1.1)
+                "max_output": 32_768,
                 # thinking: {"effort": none | low | medium | high}, low unless it is said (A1.3)
                 "thinking_style": "clova_effort",
                 # covers thinking and answer; maxTokens is refused while it thinks (A1.3)
