@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "ledger": {"protocol", "storage", "limits", "ledger.pricing"},
     "transport": set(),
     "metrics": {"ledger"},
-    "gateway": {"cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
+    "targets": {"protocol", "routing", "transport"},
+    "gateway": {"targets", "cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "metrics"},
     "config_schema": {"ledger.pricing"},
     "config": {"config_schema", "catalog", "providers", "ledger.pricing"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "testing": set(),
     "app": {
         "catalog", "config", "control", "deployments", "gateway", "home", "ledger", "log", "protocol", "providers",
-        "routing", "storage", "testing", "transport",
+        "routing", "storage", "targets", "testing", "transport",
     },
     "cli": {"app", "catalog", "config", "control", "home", "log", "transport", "providers", "__init__"},
     "__main__": {"cli"},

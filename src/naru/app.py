@@ -31,9 +31,12 @@ from naru.control.side import SideRoutes, family_of_caller, unknown_path
 from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
-from naru.gateway.call import Sign, Target, host_of, target_for
 from naru.gateway.serve import Gateway, Policy
+from naru.ledger.alerts import Alerts
+from naru.ledger.journal import Journal, read_records, segments
 from naru.ledger.ledger import Ledger
+from naru.ledger.recovery import WHOLE, recovered
+from naru.ledger.treasury import Treasury
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
@@ -51,6 +54,7 @@ from naru.providers import Provider, load_providers
 from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
+from naru.targets import Sign, Target, host_of, target_for
 from naru.testing.sandbox import Sandbox
 from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
@@ -114,6 +118,9 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
     "gemini": GEMINI,
 }
 
+#: The name of this process in the leases of the store: a NARU_HOME has one at a time.
+INSTANCE = "local"
+
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
 
@@ -164,10 +171,11 @@ class App:
         endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
         deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
-        policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort")
+        is_power_safe = settings.ledger.durability == "power"
+        policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort", is_power_safe)
         self.gateway = Gateway(
             auth,
-            Ledger(self._store, self.clock),
+            await self._open_ledger(),
             deployments.table(),
             self.target,
             self.dialects,
@@ -177,6 +185,31 @@ class App:
         self.web = self._web(auth)
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
+
+    async def _open_ledger(self) -> Ledger:
+        """What a process that died left in its journal goes to the store first; then a journal of this process begins."""
+        folder = self.settings.home / "journal"
+        left = segments(folder)
+        applied = await asyncio.wrap_future(self._store.position(INSTANCE))
+        entries, were_open = recovered(read_records(folder), applied, self.clock.now())
+        if left:
+            await asyncio.wrap_future(self._store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
+        await asyncio.wrap_future(self._store.end_leases(INSTANCE))
+        if entries:
+            log.warning("the last process did not stop cleanly", recovered=len(entries), were_open=were_open)
+        try:
+            journal = Journal(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"The journal in {folder} cannot be written: {error.strerror}. Free some space."
+            ) from error
+        journal.remove_before(journal.number)
+        treasury = Treasury(self._store, self.clock, INSTANCE)
+        await treasury.load()
+        alerts = Alerts(treasury.budgets.get, lambda alert: None)
+        rate = self.settings.ledger.krw_per_usd
+        fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
+        return Ledger(self._store, self.clock, journal, treasury, alerts, fx)
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -189,7 +222,7 @@ class App:
             self._control_server.close()
         self.gateway.cut_streams()
         await self._client.close()
-        await self.gateway.ledger.close()
+        await self.gateway.ledger.end()
         if self._sandbox is not None:
             await self._sandbox.stop()
         self._store.close()

@@ -6,6 +6,8 @@
     │   └── UnsupportedMedia  415
     ├── Unauthorized          401  no key, a wrong key, a revoked or expired key
     ├── Unpriced              402  the model has no price, and serving it would bill a silent zero
+    ├── BudgetExceeded        402  a budget of the key, its team or its organisation has not enough left
+    ├── InsufficientCredits   402  the prepaid credits are used up
     ├── Forbidden             403  the key may not do this
     ├── NotFound              404  no such model, path or object
     │   └── MethodNotAllowed  405
@@ -97,6 +99,22 @@ class Unpriced(NaruError):
     status = 402
     type = "invalid_request_error"
     code: str | None = "model_unpriced"
+    fault = Fault.CALLER
+
+
+class BudgetExceeded(NaruError):
+    """402, so that no client's retry logic hammers: waiting seconds does not help. `retry_after_s` is until the window ends."""
+
+    status = 402
+    type = "insufficient_quota"
+    code: str | None = "budget_exceeded"
+    fault = Fault.CALLER
+
+
+class InsufficientCredits(NaruError):
+    status = 402
+    type = "insufficient_quota"
+    code: str | None = "insufficient_credits"
     fault = Fault.CALLER
 
 

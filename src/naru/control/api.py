@@ -116,5 +116,5 @@ class AdminApi:
             "expires_at": record.expires_at,
             "revoked_at": record.revoked_at,
             "models": record.models,
-            "team": record.team,
+            "account": record.account,
         }

@@ -77,8 +77,8 @@ class Control:
         record = self.find_key(reference)
         if record.revoked_at is None:
             now = self.clock.now()
-            await asyncio.wrap_future(self.store.revoke_key(record.id, now))
             record = msgspec.structs.replace(record, revoked_at=now)
+            await asyncio.wrap_future(self.store.save_key(record))
             self.auth.put(record)
         return record
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 
 import msgspec
 
 from naru.errors import NaruError, UpstreamBroken, UpstreamError
-from naru.gateway.call import Target
 from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.retry_after import retry_after
+from naru.targets import Target
 from naru.transport.exchange import Exchange
 from naru.transport.upstream import Connection, Headers
 
@@ -105,8 +106,8 @@ class StreamAnswer:
     An answer of another content type than `stream_type` is none, whatever its status."""
 
     __slots__ = (
-        "_future", "_held", "_media", "connection", "content_type", "error", "exchange", "headers", "is_ended", "is_gone",
-        "is_over", "loop", "plain", "relay", "status", "stream_type",
+        "_future", "_held", "_media", "_settle", "connection", "content_type", "error", "exchange", "headers", "is_ended",
+        "is_gone", "is_over", "loop", "plain", "relay", "status", "stream_type",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +133,7 @@ class StreamAnswer:
         self.is_ended = False
         self.is_gone = False
         self._held: list[bytes] = []
+        self._settle: Callable[[], object] | None = None
         self._future: asyncio.Future[Plain | None] = loop.create_future()
 
     # --- Sink ---------------------------------------------------------------------------------------------------
@@ -160,6 +162,8 @@ class StreamAnswer:
         relay, exchange = self.relay, self.exchange
         out = relay.feed(data)
         if exchange is not None and relay.error is None:  # live, and all is well: nearly always
+            if relay.is_finished:
+                self._finished()
             if out:
                 exchange.write(out)
                 self.connection.progress(self)  # type: ignore[union-attr]
@@ -179,6 +183,8 @@ class StreamAnswer:
             tail = self.relay.close()
             self.is_ended = True
             if self.relay.error is None:
+                if self.exchange is not None:
+                    self._finished()
                 self._pass_on(tail)
             self._over(self.relay.error)
 
@@ -220,10 +226,14 @@ class StreamAnswer:
                 raise self.error
         return plain
 
-    def go_live(self, exchange: Exchange) -> None:
-        """The head has been written: from now on bytes go straight through."""
+    def go_live(self, exchange: Exchange, settle: Callable[[], object]) -> None:
+        """The head has been written: from now on bytes go straight through. `settle` is called once, before what tells the
+        client that the answer is complete."""
         self.exchange = exchange
+        self._settle = settle
         exchange.listener = self
+        if self.relay.is_finished:
+            self._finished()
         exchange.write(b"".join(self._held))
         self._held.clear()
         if exchange.is_gone:
@@ -244,6 +254,12 @@ class StreamAnswer:
         """Ends the stream from our side (shutdown)."""
         if not self.is_over:
             self._stop(error)
+
+    def _finished(self) -> None:
+        """The answer is whole. Without a usage something may still come (a protocol whose end is the end of the stream)."""
+        if self._settle is not None and (self.is_ended or self.relay.usage is not None):
+            settle, self._settle = self._settle, None
+            settle()
 
     def _pass_on(self, out: bytes) -> None:
         if self.exchange is not None:

@@ -1,21 +1,19 @@
-"""What the gateway knows of one request, from its first byte to its settlement, and what it needs to reach an upstream."""
+"""What the gateway knows of one request, from its first byte to its settlement."""
 
 from __future__ import annotations
 
+import hmac
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import quote
+from collections.abc import Sequence
 
-import msgspec
-
-from naru.ledger.ledger import Permit
-from naru.protocol.bridge import Upstream
-from naru.protocol.dialect import MEDIA_FAMILIES, ClientSide, Envelope, Forwarded, UpstreamSide
+from naru.errors import NaruError
+from naru.ledger.ledger import Ask, Permit
+from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.replay import Replay
 from naru.routing.table import Deployment
-from naru.storage.records import KeyRecord
+from naru.storage.records import Attempt, KeyRecord
+from naru.targets import Target
 from naru.transport.exchange import Exchange, HeaderList
-from naru.transport.upstream import Pool
 
 
 class RequestIds:
@@ -29,82 +27,12 @@ class RequestIds:
         return f"{self._prefix}{next(self._count):08x}"
 
 
-#: Header lines that a provider wants of each request anew: from its body, whether it streams, and the time.
-Sign = Callable[[bytes, bool, float], bytes]
-
-
-class Target(msgspec.Struct, frozen=True):
-    """A deployment and one of its dialects, with what it takes to call it, prepared once. `sign` is None for nearly all."""
-
-    deployment: Deployment
-    upstream: Upstream
-    dialect: UpstreamSide
-    pool: Pool
-    whole_head: bytes
-    stream_head: bytes
-    header_value: bytes
-    sign: Sign | None = None
-
-    def request(self, forwarded: Forwarded, is_stream: bool, more_headers: bytes = b"") -> tuple[bytes, ...]:
-        """The pieces of a whole request. `more_headers` are lines, each with its line end."""
-        head, body = self.stream_head if is_stream else self.whole_head, forwarded.body
-        return head, b"%d\r\ncontent-type: %b\r\n%b\r\n" % (len(body), forwarded.content_type, more_headers), body
-
-
-def target_for(
-    deployment: Deployment,
-    dialect: UpstreamSide,
-    pool: Pool,
-    paths: Sequence[str],
-    headers: Mapping[str, str],
-    sign: Sign | None = None,
-) -> Target:
-    """`paths` are those of a plain and of a streamed call. `headers` are the provider's own, credential included; their
-    values were checked when the settings were read."""
-    plain_path, stream_path = paths
-    lines = [f"host: {host_of(pool)}", "user-agent: naru"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    common = "\r\n".join(lines)
-    whole_type = "*/*" if dialect.name in MEDIA_FAMILIES else "application/json"
-    plain_accepts = f"accept: {whole_type}\r\naccept-encoding: gzip"
-    stream_accepts = f"accept: {media_type(dialect)}\r\naccept-encoding: identity"
-    whole = f"POST {plain_path} HTTP/1.1\r\n{common}\r\n{plain_accepts}\r\ncontent-length: "
-    stream = f"POST {stream_path} HTTP/1.1\r\n{common}\r\n{stream_accepts}\r\ncontent-length: "
-    return Target(
-        deployment,
-        deployment.upstream,
-        dialect,
-        pool,
-        whole.encode("latin-1"),
-        stream.encode("latin-1"),
-        printable(deployment.id).encode("ascii"),
-        sign,
-    )
-
-
-def host_of(pool: Pool) -> str:
-    """The value of the header `host`."""
-    origin = pool.origin
-    default_port = 443 if origin.scheme == "https" else 80
-    return origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
-
-
-def media_type(dialect: UpstreamSide) -> str:
-    """What its streams are, without parameters."""
-    return dialect.stream_type.partition(b";")[0].decode("ascii")
-
-
-def printable(text: str) -> str:
-    """`text` as a header value: anything but plain ASCII is percent-encoded, so nothing can end the line."""
-    return quote(text, safe="/?=&:@,;+()[]*'! ")[:300]
-
-
 class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempts", "dialect", "dropped", "envelope", "exchange", "id", "is_sent", "is_started", "key", "last_target",
-        "permit", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "id", "is_sent", "is_started",
+        "key", "last_target", "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -116,6 +44,8 @@ class Call:
         self.envelope: Envelope
         self.permit: Permit
         self.attempts = 0
+        self.attempt_started = started
+        self.failures: list[Attempt] = []
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
         self.replay: Replay | None = None
@@ -129,6 +59,21 @@ class Call:
         if not names or target.dialect.name != self.dialect.name:
             return b""
         return b"".join(b"%b: %b\r\n" % (name, value) for name, value in self.exchange.headers if name in names)
+
+    def ask(self, candidates: Sequence[Deployment], pepper: bytes) -> Ask:
+        """What the ledger has to know before anything is sent."""
+        key, envelope = self.key, self.envelope
+        user = envelope.fields.get("user") or envelope.fields.get("safety_identifier")
+        user_hash = "" if user is None else hmac.digest(pepper, b"user" + bytes(user), "sha256")[:12].hex()
+        return Ask(
+            self.id, key.id, envelope.model, self.dialect.name, envelope.is_stream, key.owner, key.account, envelope,
+            candidates, user_hash,
+        )  # fmt: skip
+
+    def note_failure(self, deployment: str, error: NaruError, now: float) -> None:
+        """For the request's record: `now` is on the loop's clock."""
+        took_us = int((now - self.attempt_started) * 1e6)
+        self.failures.append(Attempt(deployment, took_us, error.code, error.message[:200], error.status))
 
     def has_left(self) -> bool:
         """Whether the client closed the connection."""

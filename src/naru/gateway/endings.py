@@ -69,8 +69,14 @@ def settlement(
     deployment = call.last_target.deployment
     return Settlement(
         outcome, status, deployment.id, deployment.provider, deployment.model, deployment.price, usage, code, call.ttft_s,
-        call.attempts,
+        call.attempts, tuple(call.failures),
     )  # fmt: skip
+
+
+def so_far(call: Call, answer: StreamAnswer) -> Settlement:
+    """What a stream would be charged if it ended here."""
+    relay = answer.relay
+    return settlement(call, "partial", 200, usage_or_estimate(relay.usage, call.envelope, relay.output_chars))
 
 
 def stream_end(call: Call, answer: StreamAnswer) -> Settlement:

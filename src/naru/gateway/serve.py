@@ -16,19 +16,23 @@ from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooL
 from naru.gateway import endings
 from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal, typed
 from naru.gateway.auth import Auth, allow_model
-from naru.gateway.call import Call, RequestIds, Target
-from naru.ledger.ledger import Ask, Ledger, Settlement
+from naru.gateway.call import Call, RequestIds
+from naru.ledger.ledger import Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
 from naru.protocol.dialect import Envelope, MediaRelay, WholeAnswer
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
-from naru.routing.plan import plan
-from naru.routing.table import Deployment, Route, Table
+from naru.routing.plan import Plan, plan
+from naru.routing.table import Deployment, Table
+from naru.targets import Target
 from naru.transport.exchange import Exchange, HeaderList
 from naru.transport.upstream import Deadlines, Sink
 
 T = TypeVar("T")
+
+#: money.md: what a stream has come to is noted so often.
+PROGRESS_S = 2.0
 
 #: Proxies in front (nginx by default) would otherwise hold a stream back.
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -40,11 +44,13 @@ class Policy(msgspec.Struct, frozen=True):
     """What the operator decides about requests in general.
 
     `abort_on_disconnect`: whether a plain (not streamed) call is dropped upstream when its client leaves. By default it is
-    finished and billed exactly, because providers bill it in full either way (reliability.md 1.4).
+    finished and billed exactly, because providers bill it in full either way (reliability.md 1.4). `is_power_safe`: the
+    journal is on the disk before anything is sent upstream and before a plain answer goes out.
     """
 
     max_body_bytes: int
     abort_on_disconnect: bool = False
+    is_power_safe: bool = False
 
 
 class Gateway:
@@ -69,7 +75,8 @@ class Gateway:
         self.random = random
         self.metrics = Metrics()
         self.ids = RequestIds(random.randbytes(6))
-        self.live: set[StreamAnswer] = set()
+        self.live: dict[StreamAnswer, Call] = {}
+        self._progress_timer: asyncio.TimerHandle | None = None
         self.turns = TurnStore(ledger.clock)
         self.loop = asyncio.get_running_loop()
 
@@ -90,19 +97,21 @@ class Gateway:
             self.metrics.in_flight -= 1
 
     async def _serve(self, call: Call) -> None:
-        """auth -> read -> reserve -> plan -> call -> relay -> settle. Nothing else happens to a request."""
+        """auth -> read -> plan -> reserve -> call -> relay -> settle. Nothing else happens to a request."""
         call.key = self.auth.identify(call.exchange.headers)
         call.envelope = envelope = self._read(call)
         route = self.table.resolve(envelope.model)
         allow_model(call.key, route.name)
-        call.permit = self.ledger.reserve(
-            Ask(call.id, call.key.id, envelope.model, call.dialect.name, envelope.is_stream)
-        )
+        order = plan(route, self.table.resolve, self.random, call.dialect.name)
+        ask = call.ask(order.attempts, self.auth.pepper)
+        call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
+        if self.policy.is_power_safe:
+            await self.ledger.durable()
         try:
             if envelope.is_stream:
-                await self._stream(call, route)
+                await self._stream(call, order)
             else:
-                await self._answer(call, route)
+                await self._answer(call, order)
         except BaseException as error:
             if not call.permit.is_settled:
                 self._settle(call, endings.failed(call, error))
@@ -121,27 +130,29 @@ class Gateway:
 
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
-    async def _answer(self, call: Call, route: Route) -> None:
-        whole = await self._first(call, route, self._fetch)
+    async def _answer(self, call: Call, order: Plan) -> None:
+        whole = await self._first(call, order, self._fetch)
         if whole is None:
             self._settle(call, endings.left_early(call))
             return
-        self._tell(call, whole)
+        await self._tell(call, whole)
 
-    def _tell(self, call: Call, whole: WholeAnswer) -> None:
+    async def _tell(self, call: Call, whole: WholeAnswer) -> None:
         usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
+        if self.policy.is_power_safe:
+            await self.ledger.durable()
         headers = call.headers(whole.content_type)
         headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
         call.exchange.reply(200, headers, whole.body)
 
-    async def _stream(self, call: Call, route: Route) -> None:
-        answer = await self._first(call, route, self._open)
+    async def _stream(self, call: Call, order: Plan) -> None:
+        answer = await self._first(call, order, self._open)
         if answer is None:
             self._settle(call, endings.left_early(call))
             return
         if isinstance(answer, WholeAnswer):
-            self._tell(call, answer)
+            await self._tell(call, answer)
             return
         call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
         exchange = call.exchange
@@ -151,14 +162,19 @@ class Gateway:
             headers.append((b"x-naru-cost-usd", endings.cost_usd(endings.sound_cost(call))))
         exchange.start(200, headers)
         call.is_started = True
-        self.live.add(answer)
+        self.live[answer] = call
         try:
-            answer.go_live(exchange)
+            call.permit.progress(endings.so_far(call, answer))
+            # What ends the answer for the client is written to it only after the settlement: who was told all is billed all.
+            answer.go_live(exchange, lambda: self._settle(call, endings.stream_end(call, answer)))
+            if self._progress_timer is None:
+                self._progress_timer = self.loop.call_later(PROGRESS_S, self._note_progress)
             await answer.ended()
         finally:
-            self.live.discard(answer)
+            del self.live[answer]
             answer.cut(ShuttingDown("The gateway stopped before this answer was complete."))
-            self._settle(call, endings.stream_end(call, answer))
+            if not call.permit.is_settled:
+                self._settle(call, endings.stream_end(call, answer))
         if answer.error is not None and not answer.tells_errors:
             exchange.cut()
             return
@@ -168,9 +184,8 @@ class Gateway:
 
     # --- Attempts -------------------------------------------------------------------------------------------------
 
-    async def _first(self, call: Call, route: Route, attempt: Callable[[Call, Target], Awaitable[T]]) -> T | None:
+    async def _first(self, call: Call, order: Plan, attempt: Callable[[Call, Target], Awaitable[T]]) -> T | None:
         """The first attempt that succeeds; None when the client left. Failover ends with the first content."""
-        order = plan(route, self.table.resolve, self.random, call.dialect.name)
         if order.is_wrong_endpoint:
             raise self.table.wrong_endpoint(call.envelope.model, call.dialect.name)
         if not order.attempts:
@@ -180,6 +195,7 @@ class Gateway:
             if call.has_left():
                 return None
             call.attempts += 1
+            call.attempt_started = self.loop.time()
             dialect = deployment.spoken(call.dialect.name, call.envelope)
             call.last_target = target = self.target(deployment, dialect)
             remembers = deployment.quirks.remembers_reasoning and "tools" in call.envelope.fields
@@ -190,6 +206,7 @@ class Gateway:
                 if call.has_left():
                     return None
                 errors.append(error)
+                call.note_failure(deployment.id, error, self.loop.time())
                 self.metrics.attempt_failed(deployment.id, error)
                 log.info(
                     "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.message
@@ -269,6 +286,14 @@ class Gateway:
             return
         status, body = call.dialect.encode_error(error)
         call.exchange.reply(status, call.headers(b"application/json") + endings.retry_headers(error), body)
+
+    def _note_progress(self) -> None:
+        """Every open stream, so that little is lost if this process dies."""
+        self._progress_timer = None
+        for answer, call in self.live.items():
+            call.permit.progress(endings.so_far(call, answer))
+        if self.live:
+            self._progress_timer = self.loop.call_later(PROGRESS_S, self._note_progress)
 
     def cut_streams(self) -> None:
         """At the end of the drain time: every open stream gets an in-band error."""
