@@ -32,11 +32,8 @@ from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.serve import Gateway, Policy
-from naru.ledger.alerts import Alerts
-from naru.ledger.journal import Journal, read_records, segments
 from naru.ledger.ledger import Ledger
-from naru.ledger.recovery import WHOLE, recovered
-from naru.ledger.treasury import Treasury
+from naru.ledger.opening import open_ledger
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
@@ -118,9 +115,6 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
     "gemini": GEMINI,
 }
 
-#: The name of this process in the leases of the store: a NARU_HOME has one at a time.
-INSTANCE = "local"
-
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
 
@@ -187,29 +181,9 @@ class App:
             self.first_keys = await self._make_first_keys()
 
     async def _open_ledger(self) -> Ledger:
-        """What a process that died left in its journal goes to the store first; then a journal of this process begins."""
-        folder = self.settings.home / "journal"
-        left = segments(folder)
-        applied = await asyncio.wrap_future(self._store.position(INSTANCE))
-        entries, were_open = recovered(read_records(folder), applied, self.clock.now())
-        if left:
-            await asyncio.wrap_future(self._store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
-        await asyncio.wrap_future(self._store.end_leases(INSTANCE))
-        if entries:
-            log.warning("the last process did not stop cleanly", recovered=len(entries), were_open=were_open)
-        try:
-            journal = Journal(folder)
-        except OSError as error:
-            raise ConfigError(
-                f"The journal in {folder} cannot be written: {error.strerror}. Free some space."
-            ) from error
-        journal.remove_before(journal.number)
-        treasury = Treasury(self._store, self.clock, INSTANCE)
-        await treasury.load()
-        alerts = Alerts(treasury.budgets.get, lambda alert: None)
         rate = self.settings.ledger.krw_per_usd
         fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
-        return Ledger(self._store, self.clock, journal, treasury, alerts, fx)
+        return await open_ledger(self._store, self.clock, self.settings.home / "journal", fx=fx)
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
