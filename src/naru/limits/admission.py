@@ -22,7 +22,7 @@ INTERACTIVE = 0
 BATCH = 10
 MAX_WAITING = 256
 
-_order = attrgetter("order")
+ORDER = attrgetter("order")
 
 
 class Hold:
@@ -127,7 +127,8 @@ class Admission:
 
     def change(self, meter: Meter, limits: Limits, now_ns: int) -> None:
         """New limits for `meter`, at once. Lower ones end nothing that is under way."""
-        meter.set(limits, now_ns)
+        self.mark += 1
+        meter.set(limits, now_ns, self.mark)
         self.serve(meter, now_ns)
 
     def serve(self, meter: Meter, now_ns: int) -> None:
@@ -169,7 +170,7 @@ class Admission:
     def _queue(self, waiter: Waiter) -> None:
         """In its place; when the queue is full, its last goes, be it this one."""
         queue = self.queues.setdefault(waiter.meter, [])
-        insort(queue, waiter, key=_order)
+        insort(queue, waiter, key=ORDER)
         if len(queue) > self.max_waiting:
             last = queue[-1]
             self._leave(last)

@@ -8,7 +8,7 @@ from operator import attrgetter
 from naru.limits.gcra import Bucket
 from naru.limits.meters import Meter
 
-_size = attrgetter("size")
+SIZE = attrgetter("size")
 
 
 def headers(meters: Iterable[Meter], now_ns: int) -> list[tuple[bytes, bytes]]:
@@ -46,7 +46,7 @@ def tighter(one: Bucket, other: Bucket, now_ns: int) -> Bucket:
     """The one of which more is taken, as a share of its size; of two that are full, the smaller."""
     taken, taken_too = one.tat - now_ns * one.limit, other.tat - now_ns * other.limit
     if taken <= 0 and taken_too <= 0:
-        return min(one, other, key=_size)
+        return min(one, other, key=SIZE)
     return other if taken_too * one.size > taken * other.size else one
 
 

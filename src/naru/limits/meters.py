@@ -58,13 +58,13 @@ class Meter:
         self.in_flight = 0
         self.requests: Bucket | None = None
         self.tokens: Bucket | None = None
-        self.set(limits, 0)
+        self.set(limits, 0, 0)
 
-    def set(self, limits: Limits, now_ns: int) -> None:
+    def set(self, limits: Limits, now_ns: int, mark: int) -> None:
         """New limits; what is in use stays in use. `Admission.change` does this and gives those who wait their turn."""
         self.limits = limits
-        self.requests = changed(self.requests, limits.rpm, limits.burst or limits.rpm, now_ns)
-        self.tokens = changed(self.tokens, limits.tpm, limits.tpm, now_ns)
+        self.requests = changed(self.requests, limits.rpm, limits.burst or limits.rpm, now_ns, mark)
+        self.tokens = changed(self.tokens, limits.tpm, limits.tpm, now_ns, mark)
         self.places = UNBOUNDED if limits.concurrency is None else limits.concurrency
         self.is_limited = limits != NO_LIMITS
 
@@ -79,10 +79,10 @@ class Meter:
         return bucket is None or not tokens or (tokens <= bucket.size and bucket.wait_ns(tokens, now_ns) <= 0)
 
 
-def changed(bucket: Bucket | None, limit: int | None, size: int | None, now_ns: int) -> Bucket | None:
+def changed(bucket: Bucket | None, limit: int | None, size: int | None, now_ns: int, mark: int) -> Bucket | None:
     if limit is None or size is None:
         return None
     if bucket is None:
         return Bucket(limit, size, now_ns)
-    bucket.change(limit, size, now_ns)
+    bucket.change(limit, size, now_ns, mark)
     return bucket
