@@ -152,12 +152,45 @@ def test_tokens_are_reconciled_at_the_end() -> None:
     assert caught.value.retry_after_s == 0.06
 
 
+def test_usage_below_zero_gives_nothing_away() -> None:
+    door, meter = Door(), Meter("key", Limits(tpm=1000))
+    assert meter.tokens is not None
+    other, hold = door.take(meter, tokens=400), door.take(meter, tokens=100)
+    hold.release(-300, door.now)
+    assert meter.tokens.remaining(door.now) == 600
+    other.release(None, door.now)
+
+
 def test_more_used_than_held_is_waited_for_by_the_next() -> None:
     door, meter = Door(), Meter("key", Limits(tpm=600))
     door.take(meter, tokens=10).release(1200, door.now)
     with pytest.raises(RateLimited) as caught:
         door.take(meter, tokens=100)
     assert caught.value.retry_after_s == 70
+
+
+def test_a_charge_at_the_end_is_no_room_for_others_to_give_back() -> None:
+    """The level was 10 when 40 more were charged; the other's 50 had drained down to those 10."""
+    door, meter = Door(), Meter("key", Limits(tpm=60))
+    assert meter.tokens is not None
+    old, young = door.take(meter, tokens=1), door.take(meter, tokens=50)
+    door.clock.advance(41)
+    old.release(41, door.now)
+    young.release(0, door.now)
+    assert meter.tokens.remaining(door.now) == 20
+
+
+def test_what_a_lower_limit_forgave_does_not_come_back() -> None:
+    door, meter = Door(), Meter("key", Limits(tpm=100))
+    assert meter.tokens is not None
+    hold = door.take(meter, tokens=80)
+    door.admission.change(meter, Limits(tpm=10), door.now)
+    hold.release(0, door.now)
+    assert meter.tokens.left(door.now) == (0, 60_000)
+    door.take(meter).release(0, door.now)
+    door.clock.advance(6)
+    door.take(meter, tokens=1).release(0, door.now)
+    assert meter.tokens.remaining(door.now) == 1
 
 
 def test_a_request_that_was_never_sent_is_given_back_whole() -> None:
@@ -252,6 +285,18 @@ async def test_who_leaves_the_queue_leaves_nothing_behind() -> None:
     assert door.is_idle(meter)
     assert tasks[0].cancelled()
     assert tasks[1].cancelled()
+
+
+async def test_who_leaves_the_queue_makes_room_in_it() -> None:
+    door, meter = Door(max_waiting=1), Meter("model", Limits(concurrency=1))
+    hold = door.take(meter)
+    first = await door.waiting(meter)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = await door.waiting(meter)
+    hold.release(None, door.now)
+    (await given(second)).release(None, door.now)
+    assert door.is_idle(meter)
 
 
 async def test_who_is_cancelled_with_the_place_in_hand_hands_it_on() -> None:

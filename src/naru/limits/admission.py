@@ -48,7 +48,7 @@ class Hold:
             if bucket is None or not spare:
                 continue
             if spare > 0:
-                bucket.give_back(spare, now_ns, self._mark)
+                bucket.give_back(min(spare, self.tokens), now_ns, self._mark)  # an upstream may claim less than nothing
             else:
                 # A taking later than all so far; the next one may have the same mark, as it finds this one done.
                 bucket.take(-spare, now_ns, self._admission.mark + 1)
