@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from naru.limits.gcra import Bucket
+from naru.limits.gcra import MINUTE_NS, Bucket
 
 #: Beyond any machine of this decade; a figure above it is a slip of the pen or a unit mistaken.
 MAX_LIMIT = 1_000_000_000_000
@@ -72,11 +72,14 @@ class Meter:
         """Whether one more request with so many tokens may pass now."""
         if self.in_flight >= self.places:
             return False
+        # Bucket.wait_ns(…) > 0, without its division: this runs for each meter of each request.
         bucket = self.requests
-        if bucket is not None and bucket.wait_ns(1, now_ns) > 0:
+        if bucket is not None and bucket.tat + MINUTE_NS > now_ns * bucket.limit + bucket.room:
             return False
         bucket = self.tokens
-        return bucket is None or not tokens or (tokens <= bucket.size and bucket.wait_ns(tokens, now_ns) <= 0)
+        if bucket is None or not tokens:
+            return True
+        return tokens <= bucket.size and bucket.tat + tokens * MINUTE_NS <= now_ns * bucket.limit + bucket.room
 
 
 def changed(bucket: Bucket | None, limit: int | None, size: int | None, now_ns: int, mark: int) -> Bucket | None:
