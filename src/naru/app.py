@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from naru import config, home
+from naru.allowances import Allowances
 from naru.catalog import load_catalog
 from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
@@ -51,7 +52,7 @@ from naru.providers import Provider, load_providers
 from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
-from naru.targets import Sign, Target, host_of, target_for
+from naru.targets import Sign, Target, Upstreams, host_of, target_for
 from naru.testing.sandbox import Sandbox
 from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
@@ -167,11 +168,12 @@ class App:
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
         is_power_safe = settings.ledger.durability == "power"
         policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort", is_power_safe)
+        ledger = await self._open_ledger()
         self.gateway = Gateway(
             auth,
-            await self._open_ledger(),
-            deployments.table(),
-            self.target,
+            ledger,
+            Allowances(lambda: ledger.treasury.accounts, self.clock, settings.server.queue_s),
+            Upstreams(deployments.table(), self.target),
             self.dialects,
             policy,
             Random(secrets.randbits(64)),

@@ -7,7 +7,9 @@ import itertools
 from collections.abc import Sequence
 
 from naru.errors import NaruError
-from naru.ledger.ledger import Ask, Permit
+from naru.ledger.ledger import Ask, Permit, Settlement
+from naru.limits.admission import Hold
+from naru.limits.meters import Meter
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.replay import Replay
 from naru.routing.table import Deployment
@@ -31,8 +33,8 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "id", "is_sent", "is_started",
-        "key", "last_target", "permit", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "holds", "id", "is_sent",
+        "is_started", "key", "last_target", "meters", "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -46,6 +48,8 @@ class Call:
         self.attempts = 0
         self.attempt_started = started
         self.failures: list[Attempt] = []
+        self.meters: tuple[Meter, ...] = ()
+        self.holds: list[Hold] = []
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
         self.replay: Replay | None = None
@@ -74,6 +78,16 @@ class Call:
         """For the request's record: `now` is on the loop's clock."""
         took_us = int((now - self.attempt_started) * 1e6)
         self.failures.append(Attempt(deployment, took_us, error.code, error.message[:200], error.status))
+
+    def release(self, end: Settlement | None, now_ns: int) -> None:
+        """Gives back what the limits hold. None: nothing was sent. Where nothing is known of the tokens, none come back."""
+        holds, self.holds = self.holds, []
+        for hold in holds:
+            if end is None:
+                hold.cancel(now_ns)
+            else:
+                unknown = None if end.outcome != "failed" else 0
+                hold.release(unknown if end.usage is None else end.usage.total, now_ns)
 
     def has_left(self) -> bool:
         """Whether the client closed the connection."""

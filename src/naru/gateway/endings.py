@@ -121,7 +121,7 @@ def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
         wait = 1.0
     if wait is not None:
         headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
-        headers.append((b"retry-after-ms", b"%d" % int(wait * 1000)))
+        headers.append((b"retry-after-ms", b"%d" % -int(-wait * 1000 // 1)))
     if error.fault is Fault.UPSTREAM and error.status != 429:
         headers.append((b"x-should-retry", b"false"))
     return headers
