@@ -70,6 +70,7 @@ def test_every_variable_of_the_table_is_read() -> None:
         "NARU_DRAIN_S": ("0.5", 0.5),
         "NARU_PRE_STOP_S": ("2", 2.0),
         "NARU_ON_DISCONNECT": ("abort", "abort"),
+        "NARU_FETCH_IMAGES": ("public", "public"),
         "NARU_STORE_URL": ("postgresql://x", Secret("postgresql://x")),
         "NARU_STORE_REDIS": ("redis://x", Secret("redis://x")),
         "NARU_LEDGER_DURABILITY": ("power", "power"),
@@ -153,7 +154,7 @@ MODEL = '[models.m]\ndeployments = [{ provider = "sandbox", model = "sandbox/ech
 REFUSALS = [
     ("[sever]\nport = 1", "naru.toml: sever: no such key (did you mean server?)"),
     ("[server]\nprot = 1", "naru.toml: server.prot: no such key (did you mean port?)"),
-    ("[server]\nxyzzy = 1", "server.xyzzy: no such key. Known here: drain_s, host, max_body_bytes, on_disconnect, port"),
+    ("[server]\nxyzzy = 1", "server.xyzzy: no such key. Known here: drain_s, fetch_images, host, max_body_bytes, on_disconnect, port"),
     ('[server]\nport = "1"', 'server.port: expected a whole number from 0 to 65535, got "1"'),
     ("[server]\nport = 70000", "server.port: expected a whole number from 0 to 65535, got 70000"),
     ("[server]\nport = true", "server.port: expected a whole number from 0 to 65535, got true"),

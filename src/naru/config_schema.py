@@ -67,7 +67,8 @@ class Secret:
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """`on_disconnect`: what becomes of a plain (not streamed) call upstream when its client leaves."""
+    """`on_disconnect`: what becomes of a plain (not streamed) call upstream when its client leaves. `fetch_images`: from
+    where pictures by address are fetched for a provider that takes none."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -76,6 +77,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     drain_s: Seconds = 30.0
     pre_stop_s: Annotated[float, Meta(ge=0)] = 1.0
     on_disconnect: Literal["finish", "abort"] = "finish"
+    fetch_images: Literal["off", "public", "any"] = "off"
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):

@@ -103,7 +103,7 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempts", "dialect", "dropped", "envelope", "exchange", "id", "is_sent", "is_started", "key", "last_target",
+        "attempts", "dialect", "dropped", "envelope", "exchange", "id", "images", "is_sent", "is_started", "key", "last_target",
         "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
@@ -119,6 +119,7 @@ class Call:
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
         self.replay: Replay | None = None
+        self.images: dict[str, str] | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
         self.is_started = False

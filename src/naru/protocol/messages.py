@@ -27,7 +27,8 @@ class Text(Struct, frozen=True):
 
 
 class Image(Struct, frozen=True):
-    """`url` is https://… or a data: URI; the gateway never fetches it. `detail` is OpenAI's low | high | auto."""
+    """`url` is https://… or a data: URI; addresses are fetched only where `server.fetch_images` says so. `detail` is
+    OpenAI's low | high | auto."""
 
     url: str
     detail: str | None = None
