@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "metrics": {"ledger"},
     "gateway": {"cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "metrics"},
-    "config_schema": {"ledger.pricing"},
+    "config_schema": {"ledger.pricing", "protocol"},
     "config": {"config_schema", "catalog", "providers", "ledger.pricing"},
     "deployments": {"catalog", "config", "ledger.pricing", "protocol", "providers", "routing"},
     "testing": set(),

@@ -10,6 +10,7 @@ from naru.gateway.serve import Gateway
 from naru.ledger.pricing import upper_bound_nano
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.images import addresses
+from naru.protocol.service import asked_tier
 from naru.protocol.tokens import estimate_tokens_bytes
 from naru.routing.plan import Plan, plan
 from naru.routing.table import Deployment
@@ -85,4 +86,5 @@ def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     media = envelope.estimate.media if envelope.estimate is not None else None
     units = media.units if media is not None else 0
-    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now, units)).decode()
+    asked = asked_tier(envelope)
+    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now, units, asked)).decode()

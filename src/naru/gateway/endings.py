@@ -14,6 +14,7 @@ from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
 from naru.ledger.ledger import Settlement
+from naru.ledger.pricing import Price
 from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Usage
 from naru.protocol.tokens import estimate_tokens_bytes
@@ -36,8 +37,24 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
     return last
 
 
+def with_search(usage: Usage, envelope: Envelope) -> Usage:
+    """Chat completions tell nothing of the search that `web_search_options` asks for; its models search for every answer."""
+    if "web_search_options" not in envelope.fields or usage.server_tools:
+        return usage
+    return msgspec.structs.replace(usage, server_tools=(("web_search", 1),))
+
+
+def cost_of(call: Call, price: Price, usage: Usage) -> int:
+    """Nano-dollars, for the streams that tell their own."""
+    return call.permit.cost(price, with_search(usage, call.envelope))
+
+
 def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
+    return with_search(_told_or_estimated(reported, envelope, output_chars), envelope)
+
+
+def _told_or_estimated(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
     reported = reported or envelope.estimate
     if reported is not None and not reported.is_estimated:
         return reported

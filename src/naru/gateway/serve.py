@@ -222,7 +222,7 @@ class Gateway:
         """A stream that has shown its first content; of sound or images also a whole answer."""
         deployment = target.deployment
         assert deployment.price is not None
-        price = partial(call.permit.cost, deployment.price)
+        price = partial(endings.cost_of, call, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None

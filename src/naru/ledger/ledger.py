@@ -10,10 +10,11 @@ import asyncio
 from concurrent.futures import Future
 
 import msgspec
+import structlog
 
 from naru.clock import Clock
 from naru.errors import Overloaded
-from naru.ledger.pricing import Price, as_billed, cost_nano
+from naru.ledger.pricing import Price, as_billed, cost_nano, unknown_service
 from naru.protocol.messages import Usage
 from naru.storage.port import Store
 from naru.storage.records import LedgerEntry
@@ -22,6 +23,10 @@ FLUSH_S = 0.05
 #: Unwritten entries past this mean that the store is down: about a minute of heavy traffic.
 MAX_WAITING = 200_000
 NO_USAGE = Usage()
+#: Names come from upstream, so what is kept of them is bounded.
+MAX_WARNED = 1000
+
+log = structlog.get_logger("naru.ledger")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -80,6 +85,7 @@ class Ledger:
         self.open_permits = 0
         self.failed_writes = 0
         self.is_failing = False
+        self._warned: set[tuple[str, str]] = set()
         self._writing: Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -100,9 +106,13 @@ class Ledger:
         self.open_permits -= 1
         ask, usage, price = permit.ask, end.usage or NO_USAGE, end.price
         unit, units = "", 0
-        if usage.media is not None and price is not None:
+        if price is not None and (usage.media is not None or usage.tier or usage.server_tools):
+            self._warn_of_unknown(price, usage, end.upstream_model)
             usage = as_billed(price, usage)
-            unit, units = (usage.media.unit, usage.media.units) if usage.media else ("", 0)
+            if usage.media is not None:
+                unit, units = usage.media.unit, usage.media.units
+            elif usage.server_tools:
+                unit, units = usage.server_tools[0]
         cost = permit.cost(price, usage) if price is not None and end.usage is not None else 0
         self.waiting.append(
             LedgerEntry(
@@ -117,6 +127,13 @@ class Ledger:
         if self._flush_timer is None:
             self._flush_timer = self._loop.call_later(FLUSH_S, self._flush)
         return cost
+
+    def _warn_of_unknown(self, price: Price, usage: Usage, model: str) -> None:
+        """Once for each: the operator has to give a price, or the estimate stays one."""
+        for name in unknown_service(price, usage):
+            if (model, name) not in self._warned and len(self._warned) < MAX_WARNED:
+                self._warned.add((model, name))
+                log.warning("a tier or tool has no price, so what it costs is estimated", model=model, name=name)
 
     def _flush(self) -> None:
         self._flush_timer = None

@@ -213,6 +213,8 @@ class Usage(Struct, frozen=True):
     """Tokens as billed. `input` includes cached reads and cache writes, `output` includes reasoning (as OpenAI counts).
 
     `is_estimated` marks figures that Naru counted itself because the upstream reported none. `media` is None for text.
+    `tier` is how it was served, empty for as usual; `server_tools` are calls of tools that the provider ran itself, by name
+    (service.py).
     """
 
     input: int = 0
@@ -225,6 +227,8 @@ class Usage(Struct, frozen=True):
     audio_output: int = 0
     is_estimated: bool = False
     media: Media | None = None
+    tier: str = ""
+    server_tools: tuple[tuple[str, int], ...] = ()
 
     @property
     def total(self) -> int:

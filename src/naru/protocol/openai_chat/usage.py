@@ -10,21 +10,29 @@ from msgspec import Raw
 
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.wire import WireUsage, decode_usage
+from naru.protocol.service import ServerTools, tools_of
 from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000
 
 _COUNTERS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_LOOSE_COUNTERS = ("reasoning_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
+_LOOSE_COUNTERS = (
+    "reasoning_tokens",
+    "prompt_cache_hit_tokens",
+    "num_cached_tokens",
+    "cached_tokens",
+    "num_search_queries",
+)
 _DETAILS = {
     "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "cache_creation_input_tokens", "audio_tokens"),
     "completion_tokens_details": ("reasoning_tokens", "audio_tokens"),
 }
 
 
-def usage_of(wire: WireUsage) -> Usage | None:
-    """Tokens as billed, or None where the record cannot be believed. Never negative; parts never exceed their whole.
+def usage_of(wire: WireUsage, tier: str = "") -> Usage | None:
+    """Tokens as billed, or None where the record cannot be believed. Never negative; parts never exceed their whole. `tier` is
+    the answer's (service.py).
 
     A total above input plus output is thinking that the upstream bills but left out of `completion_tokens`: recorded with
     Gemini's compatible endpoint (35 + 12 = 109), known of xAI. It is output.
@@ -63,7 +71,19 @@ def usage_of(wire: WireUsage) -> Usage | None:
         _between(audio_in, prompt),
         _between(audio_out, output),
         wire.naru is not None and wire.naru.estimated,
+        None,
+        tier,
+        _searches(wire) if wire.server_tool_use or wire.plugins or wire.num_search_queries else (),
     )
+
+
+def _searches(wire: WireUsage) -> ServerTools:
+    count = wire.num_search_queries or 0
+    if wire.server_tool_use is not None:
+        count = wire.server_tool_use.web_search_requests or count
+    if wire.plugins is not None and wire.plugins.search is not None:
+        count = wire.plugins.search.count or count
+    return tools_of([("web_search", count)])
 
 
 def _between(value: int, high: int) -> int:
@@ -97,8 +117,9 @@ def repair_usage(raw: Raw) -> Raw | None:
             fields[name] = raw_of(details)
         else:
             fields.pop(name, None)
-    if "naru" in fields and not is_object(fields["naru"]):
-        del fields["naru"]
+    for name in ("naru", "server_tool_use", "plugins"):
+        if name in fields and not is_object(fields[name]):
+            del fields[name]
     if "prompt_tokens" not in fields and "completion_tokens" not in fields:
         return None
     _fill_totals(fields)

@@ -6,10 +6,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from naru.protocol.dialect import Quirks, WholeAnswer
+from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.repair import object_fields, repair_choice
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
-from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole, tier_in
 from naru.protocol.wire import (
     BAD_JSON,
     NULL,
@@ -41,7 +42,11 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     check_error(probe.error, quirks)
     if not _is_clean(probe, quirks):
         return _relay_repaired(body, quirks)
-    return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe, body), _count(probe.choices))
+
+
+def _usage(probe: WholeAnswerProbe, body: bytes) -> Usage | None:
+    return None if probe.usage is None else usage_of(probe.usage, tier_in(body))
 
 
 def check_error(error: Raw | UnsetType, quirks: Quirks) -> None:
@@ -104,7 +109,7 @@ def _relay_repaired(body: bytes, quirks: Quirks) -> WholeAnswer:
         probe = decode_whole(body)
     except BAD_JSON:
         raise unreadable("its fields have types that chat completions do not know") from None
-    return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe, body), _count(probe.choices))
 
 
 def _count(choices: list[WholeChoice]) -> int:
