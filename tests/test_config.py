@@ -496,7 +496,7 @@ def setting_keys() -> set[str]:
         "engines": config_schema.EngineSettings,
     }
     keys = {f"{prefix}.{name}" for prefix, cls in prefixes.items() for name in cls.__struct_fields__ if name != "name"}
-    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency")}
+    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency", "tiers", "tools")}
     return keys | price | {"home", "log_level"}
 
 

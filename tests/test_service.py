@@ -193,6 +193,18 @@ async def test_the_search_that_chat_completions_do_not_count(served: tuple[Gatew
     assert (newest.cost_nano, newest.unit, newest.units) == (13_000_000, "web_search", 1)
 
 
+async def test_a_search_that_was_never_sent_is_not_billed(served: tuple[Gateway, Upstream]) -> None:
+    """Claude's API has no such field: it is named as dropped, and costs nothing."""
+    gateway, upstream = served
+    content = [{"type": "text", "text": "hi"}]
+    usage = {"input_tokens": 1000, "output_tokens": 100}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    upstream.answer = {**head, "content": content, "usage": usage}
+    status, headers, _ = await gateway.chat(model="claude-opus-5-5", web_search_options={})
+    assert (status, headers["x-naru-dropped"]) == (200, "web_search_options")
+    assert headers["x-naru-cost-usd"] == "0.006000000"
+
+
 async def test_an_operators_own_price_knows_only_what_it_says(served: tuple[Gateway, Upstream]) -> None:
     gateway, upstream = served
     upstream.answer = chat(service_tier="priority")

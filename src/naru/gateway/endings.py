@@ -21,6 +21,7 @@ from naru.protocol.tokens import estimate_tokens_bytes
 
 #: nginx's status for a client that closed before the answer; never sent, only recorded.
 CLIENT_CLOSED = 499
+_SEARCH = "web_search_options"
 
 
 def after_failures(errors: Sequence[NaruError]) -> NaruError:
@@ -37,21 +38,21 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
     return last
 
 
-def with_search(usage: Usage, envelope: Envelope) -> Usage:
+def with_search(usage: Usage, call: Call) -> Usage:
     """Chat completions tell nothing of the search that `web_search_options` asks for; its models search for every answer."""
-    if "web_search_options" not in envelope.fields or usage.server_tools:
+    if _SEARCH not in call.envelope.fields or usage.server_tools or _SEARCH in call.dropped:
         return usage
     return msgspec.structs.replace(usage, server_tools=(("web_search", 1),))
 
 
 def cost_of(call: Call, price: Price, usage: Usage) -> int:
     """Nano-dollars, for the streams that tell their own."""
-    return call.permit.cost(price, with_search(usage, call.envelope))
+    return call.permit.cost(price, with_search(usage, call))
 
 
-def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
+def usage_or_estimate(reported: Usage | None, call: Call, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
-    return with_search(_told_or_estimated(reported, envelope, output_chars), envelope)
+    return with_search(_told_or_estimated(reported, call.envelope, output_chars), call)
 
 
 def _told_or_estimated(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
@@ -73,7 +74,7 @@ def sound_cost(call: Call) -> int:
     assert call.last_target is not None
     price = call.last_target.deployment.price
     assert price is not None
-    return call.permit.cost(price, usage_or_estimate(None, call.envelope, 0))
+    return call.permit.cost(price, usage_or_estimate(None, call, 0))
 
 
 def settlement(
@@ -93,7 +94,7 @@ def settlement(
 def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
     """A stream that had begun: complete, cut by the upstream, or left by the client."""
     relay = answer.relay
-    usage = usage_or_estimate(relay.usage, call.envelope, relay.output_chars)
+    usage = usage_or_estimate(relay.usage, call, relay.output_chars)
     if answer.error is None and (relay.is_finished or answer.is_ended):
         return settlement(call, "completed", 200, usage)
     if answer.is_gone:
@@ -103,7 +104,7 @@ def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
 
 def left_early(call: Call) -> Settlement:
     """The client left before any content: the provider read the prompt, so the input is owed (never 0, never the hold)."""
-    usage = usage_or_estimate(None, call.envelope, 0) if call.is_sent else None
+    usage = usage_or_estimate(None, call, 0) if call.is_sent else None
     return settlement(call, "cancelled", CLIENT_CLOSED, usage)
 
 

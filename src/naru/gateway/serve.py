@@ -133,7 +133,7 @@ class Gateway:
         self._tell(call, whole)
 
     def _tell(self, call: Call, whole: WholeAnswer) -> None:
-        usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
+        usage = endings.usage_or_estimate(whole.usage, call, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         headers = call.headers(whole.content_type)
         headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
