@@ -102,6 +102,16 @@ async def test_what_was_served_decides_not_what_was_asked(served: tuple[Gateway,
     assert not any(entry.is_estimated for entry in entries)
 
 
+async def test_an_answer_that_tells_nothing_is_estimated_in_the_tier_asked_for(
+    served: tuple[Gateway, Upstream],
+) -> None:
+    gateway, upstream = served
+    upstream.answer = {**chat(), "usage": None}
+    cost, _ = await cost_of(gateway, model="gpt-6.1-sol", service_tier="default")
+    assert await cost_of(gateway, model="gpt-6.1-sol", service_tier="priority") == (2 * cost, f"0.{2 * cost:09d}")
+    assert all(entry.is_estimated for entry in await gateway.entries())
+
+
 async def test_a_stream_tells_the_cost_of_its_tier(served: tuple[Gateway, Upstream]) -> None:
     """Passed on, and translated for a Messages client."""
     gateway, upstream = served

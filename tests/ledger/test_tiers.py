@@ -365,6 +365,30 @@ def test_names_of_tiers(names: tuple[str | None, ...], tier: str) -> None:
     assert tier_of(*names) == tier
 
 
+ODD = [
+    (
+        OPENAI_CHAT,
+        chat({"prompt_tokens": 5, "completion_tokens": 2, "plugins": [], "server_tool_use": 7}, service_tier=3),
+    ),
+    (OPENAI_CHAT, chat({"prompt_tokens": 5, "completion_tokens": 2, "plugins": {"search": {"count": "1"}}})),
+    (OPENAI_CHAT, chat({"prompt_tokens": 5, "completion_tokens": 2, "num_search_queries": -1})),
+    (
+        OPENAI_RESPONSES,
+        responses({"input_tokens": 5, "output_tokens": 2}, {"type": "web_call", "action": 3}, service_tier=[]),
+    ),
+    (ANTHROPIC_MESSAGES, messages(input_tokens=5, output_tokens=2, speed=2, inference_geo={}, server_tool_use=[])),
+    (ANTHROPIC_MESSAGES, messages(input_tokens=5, output_tokens=2, server_tool_use={"web_search_requests": -4})),
+    (GEMINI, gemini({"promptTokenCount": 5, "candidatesTokenCount": 2, "serviceTier": 4}, {"webSearchQueries": 3})),
+]
+
+
+@pytest.mark.parametrize(("dialect", "answer"), ODD)
+def test_odd_words_of_a_service_cost_no_tokens(dialect: Dialect, answer: dict[str, Any]) -> None:
+    """Whatever stands where a tier or a count should be, the tokens are those that were counted."""
+    body = msgspec.json.encode(answer)
+    assert dialect.relay_whole(body, Quirks()).usage == dialect.decode_response(body, Quirks()).usage == Usage(5, 2)
+
+
 # --- What a price does not know ------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,8 @@ from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
 from naru.ledger.ledger import Settlement
 from naru.ledger.pricing import Price
-from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Usage
+from naru.protocol.service import TIER_FIELDS, asked_tier, tier_of
 from naru.protocol.tokens import estimate_tokens_bytes
 
 #: nginx's status for a client that closed before the answer; never sent, only recorded.
@@ -52,10 +52,11 @@ def cost_of(call: Call, price: Price, usage: Usage) -> int:
 
 def usage_or_estimate(reported: Usage | None, call: Call, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
-    return with_search(_told_or_estimated(reported, call.envelope, output_chars), call)
+    return with_search(_told_or_estimated(reported, call, output_chars), call)
 
 
-def _told_or_estimated(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
+def _told_or_estimated(reported: Usage | None, call: Call, output_chars: int) -> Usage:
+    envelope = call.envelope
     reported = reported or envelope.estimate
     if reported is not None and not reported.is_estimated:
         return reported
@@ -66,6 +67,8 @@ def _told_or_estimated(reported: Usage | None, envelope: Envelope, output_chars:
         input=estimate_tokens_bytes(envelope.input_bytes),
         output=estimate_tokens_bytes(output_chars),
         is_estimated=True,
+        # Of an answer that never said, the tier asked for is the best guess.
+        tier="" if TIER_FIELDS.intersection(call.dropped) else tier_of(asked_tier(envelope)),
     )
 
 

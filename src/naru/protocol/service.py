@@ -33,6 +33,8 @@ SERVER_TOOLS = (
     "grounded_prompt",
     "maps",
 )
+#: Fields of a request that ask for a tier.
+TIER_FIELDS = frozenset({"service_tier", "serviceTier", "speed", "inference_geo"})
 _MAX_CHARS = 40
 #: No answer is made of a million searches; a count that says so is not believed.
 _MAX_CALLS = 1_000_000

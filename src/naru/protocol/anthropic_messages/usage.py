@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from naru.protocol.messages import Extra, Usage
 from naru.protocol.openai_chat.usage import MAX_TOKENS, naru_fields
 from naru.protocol.service import ServerTools, tier_of, tools_of
-from naru.protocol.wire import BAD_JSON, is_object
+from naru.protocol.wire import BAD_JSON, encode, is_object
 
 _KNOWN = frozenset(
     {
@@ -24,6 +24,7 @@ _KNOWN = frozenset(
     }
 )
 USAGE_PREFIX = "usage."
+_SERVED = ("service_tier", "speed", "inference_geo", "server_tool_use")
 
 
 class CacheCreation(Struct, gc=False):
@@ -79,13 +80,24 @@ def read_usage(raw: Raw | None) -> WireUsage | None:
     """None where there is none, or where it cannot be believed: wrong types, negative, or beyond reason."""
     if not is_object(raw):
         return None
-    try:
-        wire = _decode(raw)
-    except BAD_JSON:
+    wire = _read(raw)
+    if wire is None:
         return None
     if any(count is not None and not 0 <= count <= MAX_TOKENS for count in wire.counters()):
         return None
     return None if wire.input_tokens is None and wire.output_tokens is None else wire
+
+
+def _read(raw: Raw) -> WireUsage | None:
+    """The counters alone where what else stands there is of another type than Anthropic's."""
+    try:
+        return _decode(raw)
+    except BAD_JSON:
+        pass
+    try:
+        return _decode(encode({name: value for name, value in _decode_fields(raw).items() if name not in _SERVED}))
+    except BAD_JSON:
+        return None
 
 
 def usage_extra(raw: Raw | None) -> Extra:

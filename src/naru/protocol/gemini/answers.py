@@ -126,6 +126,7 @@ class AnswerReader:
         "_head",
         "_id",
         "_quirks",
+        "_served",
         "_tier",
         "_tools",
         "has_content",
@@ -147,6 +148,7 @@ class AnswerReader:
         self.is_blocked = False
         self.output_chars = 0
         self.output_bytes = 0
+        self._served = ""
         self._tools: ServerTools = ()
         self.usage: Usage | None = None
 
@@ -248,11 +250,12 @@ class AnswerReader:
             return False
         usage, tier = usage_of(raw)
         self._tier = tier or self._tier
+        self._served = tier_of(self._tier)
         return self._is_news(usage)
 
     def _is_news(self, usage: Usage | None) -> bool:
-        if usage is not None and (self._tier or self._tools):
-            usage = replace(usage, tier=tier_of(self._tier), server_tools=self._tools)
+        if usage is not None and (self._served or self._tools):
+            usage = replace(usage, tier=self._served, server_tools=self._tools)
         if usage is None or usage == self.usage:
             return False
         self.usage = usage

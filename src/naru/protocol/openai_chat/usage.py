@@ -6,12 +6,12 @@ providers.md C8 names the fields; reliability.md A28 the faults: absent, null, n
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.wire import WireUsage, decode_usage
 from naru.protocol.service import ServerTools, tools_of
-from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of
+from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of, value_of
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000
@@ -73,17 +73,21 @@ def usage_of(wire: WireUsage, tier: str = "") -> Usage | None:
         wire.naru is not None and wire.naru.estimated,
         None,
         tier,
-        _searches(wire) if wire.server_tool_use or wire.plugins or wire.num_search_queries else (),
+        _searches(wire),
     )
 
 
 def _searches(wire: WireUsage) -> ServerTools:
-    count = wire.num_search_queries or 0
-    if wire.server_tool_use is not None:
-        count = wire.server_tool_use.web_search_requests or count
-    if wire.plugins is not None and wire.plugins.search is not None:
-        count = wire.plugins.search.count or count
-    return tools_of([("web_search", count)])
+    """As Perplexity, OpenRouter ({"web_search_requests": 1}) or DashScope ({"search": {"count": 1}}) counts them."""
+    if not wire.num_search_queries and wire.server_tool_use is UNSET and wire.plugins is UNSET:
+        return ()
+    count: object = wire.num_search_queries
+    for raw, names in ((wire.server_tool_use, ("web_search_requests",)), (wire.plugins, ("search", "count"))):
+        found = None if raw is UNSET else value_of(raw)
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        count = found or count
+    return tools_of([("web_search", count)]) if type(count) is int else ()
 
 
 def _between(value: int, high: int) -> int:
@@ -117,9 +121,8 @@ def repair_usage(raw: Raw) -> Raw | None:
             fields[name] = raw_of(details)
         else:
             fields.pop(name, None)
-    for name in ("naru", "server_tool_use", "plugins"):
-        if name in fields and not is_object(fields[name]):
-            del fields[name]
+    if "naru" in fields and not is_object(fields["naru"]):
+        del fields["naru"]
     if "prompt_tokens" not in fields and "completion_tokens" not in fields:
         return None
     _fill_totals(fields)

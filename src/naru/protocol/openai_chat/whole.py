@@ -10,7 +10,8 @@ from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.repair import object_fields, repair_choice
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
-from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole, tier_in
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole
+from naru.protocol.service import tier_of
 from naru.protocol.wire import (
     BAD_JSON,
     NULL,
@@ -22,6 +23,7 @@ from naru.protocol.wire import (
     raw_of,
     text_of,
     unreadable,
+    value_of,
 )
 
 _BLANKS = b" \t\r\n"
@@ -42,11 +44,12 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     check_error(probe.error, quirks)
     if not _is_clean(probe, quirks):
         return _relay_repaired(body, quirks)
-    return WholeAnswer(body, _usage(probe, body), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe), _count(probe.choices))
 
 
-def _usage(probe: WholeAnswerProbe, body: bytes) -> Usage | None:
-    return None if probe.usage is None else usage_of(probe.usage, tier_in(body))
+def _usage(probe: WholeAnswerProbe) -> Usage | None:
+    tier = value_of(None if probe.service_tier is UNSET else probe.service_tier)
+    return None if probe.usage is None else usage_of(probe.usage, tier_of(tier) if isinstance(tier, str) else "")
 
 
 def check_error(error: Raw | UnsetType, quirks: Quirks) -> None:
@@ -109,7 +112,7 @@ def _relay_repaired(body: bytes, quirks: Quirks) -> WholeAnswer:
         probe = decode_whole(body)
     except BAD_JSON:
         raise unreadable("its fields have types that chat completions do not know") from None
-    return WholeAnswer(body, _usage(probe, body), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe), _count(probe.choices))
 
 
 def _count(choices: list[WholeChoice]) -> int:

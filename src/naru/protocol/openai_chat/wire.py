@@ -54,18 +54,6 @@ class NaruUsage(Struct, gc=False):
     estimated: bool = False
 
 
-class ServerToolUse(Struct, gc=False):
-    web_search_requests: int | None = 0
-
-
-class PluginCount(Struct, gc=False):
-    count: int | None = 0
-
-
-class Plugins(Struct, gc=False):
-    search: PluginCount | None = None
-
-
 class WireUsage(Struct, gc=False):
     """Usage as upstreams write it; -1 where a counter is absent. The stray names are SGLang's, DeepSeek's, Mistral's; of
     searches OpenRouter's, Perplexity's, DashScope's."""
@@ -79,9 +67,9 @@ class WireUsage(Struct, gc=False):
     prompt_cache_hit_tokens: int | None = 0
     num_cached_tokens: int | None = 0
     cached_tokens: int | None = 0
-    server_tool_use: ServerToolUse | None = None
     num_search_queries: int | None = 0
-    plugins: Plugins | None = None
+    server_tool_use: Raw | UnsetType = UNSET
+    plugins: Raw | UnsetType = UNSET
     naru: NaruUsage | None = None
 
 
@@ -122,6 +110,7 @@ class WholeAnswerProbe(Struct, gc=False):
     choices: list[WholeChoice]
     usage: WireUsage | None = None
     error: Raw | UnsetType = UNSET
+    service_tier: Raw | UnsetType = UNSET
 
 
 class FunctionFragment(Struct, gc=False):
