@@ -73,14 +73,14 @@ def usage_of(wire: WireUsage, tier: str = "") -> Usage | None:
         wire.naru is not None and wire.naru.estimated,
         None,
         tier,
-        _searches(wire),
+        ()
+        if not wire.num_search_queries and wire.server_tool_use is UNSET and wire.plugins is UNSET
+        else _searches(wire),
     )
 
 
 def _searches(wire: WireUsage) -> ServerTools:
     """As Perplexity, OpenRouter ({"web_search_requests": 1}) or DashScope ({"search": {"count": 1}}) counts them."""
-    if not wire.num_search_queries and wire.server_tool_use is UNSET and wire.plugins is UNSET:
-        return ()
     count: object = wire.num_search_queries
     for raw, names in ((wire.server_tool_use, ("web_search_requests",)), (wire.plugins, ("search", "count"))):
         found = None if raw is UNSET else value_of(raw)

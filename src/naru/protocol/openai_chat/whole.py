@@ -27,6 +27,8 @@ from naru.protocol.wire import (
 )
 
 _BLANKS = b" \t\r\n"
+#: No tier, as nearly every answer says it.
+_USUAL = frozenset({b"null", b'"default"', b'"auto"'})
 
 
 def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
@@ -48,8 +50,13 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
 
 
 def _usage(probe: WholeAnswerProbe) -> Usage | None:
-    tier = value_of(None if probe.service_tier is UNSET else probe.service_tier)
-    return None if probe.usage is None else usage_of(probe.usage, tier_of(tier) if isinstance(tier, str) else "")
+    if probe.usage is None:
+        return None
+    raw = probe.service_tier
+    if raw is UNSET or bytes(raw) in _USUAL:
+        return usage_of(probe.usage)
+    tier = value_of(raw)
+    return usage_of(probe.usage, tier_of(tier) if isinstance(tier, str) else "")
 
 
 def check_error(error: Raw | UnsetType, quirks: Quirks) -> None:
