@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "targets": {"protocol", "routing", "transport"},
     "gateway": {"allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "metrics"},
-    "config_schema": {"ledger.pricing", "limits"},
+    "config_schema": {"ledger.pricing", "limits", "protocol"},
     "config": {"config_schema", "catalog", "providers", "ledger.pricing"},
     "deployments": {"catalog", "config", "ledger.pricing", "protocol", "providers", "routing"},
     "testing": set(),

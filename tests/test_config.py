@@ -13,7 +13,8 @@ from naru import config_schema
 from naru.config import Secret, Settings, environment_names, load_settings
 from naru.config_schema import SECTIONS
 from naru.errors import ConfigError
-from naru.ledger.pricing import FREE, RATES, UNIT_KEYS, Rate, UnitRate
+from naru.ledger.pricing import FREE, RATES, UNIT_KEYS, Rate, UnitRate, cost_nano
+from naru.protocol.messages import Usage
 from naru.providers import load_providers
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -71,6 +72,7 @@ def test_every_variable_of_the_table_is_read() -> None:
         "NARU_PRE_STOP_S": ("2", 2.0),
         "NARU_ON_DISCONNECT": ("abort", "abort"),
         "NARU_QUEUE_S": ("1.5", 1.5),
+        "NARU_FETCH_IMAGES": ("public", "public"),
         "NARU_STORE_URL": ("postgresql://x", Secret("postgresql://x")),
         "NARU_STORE_REDIS": ("redis://x", Secret("redis://x")),
         "NARU_LEDGER_DURABILITY": ("power", "power"),
@@ -154,7 +156,7 @@ MODEL = '[models.m]\ndeployments = [{ provider = "sandbox", model = "sandbox/ech
 REFUSALS = [
     ("[sever]\nport = 1", "naru.toml: sever: no such key (did you mean server?)"),
     ("[server]\nprot = 1", "naru.toml: server.prot: no such key (did you mean port?)"),
-    ("[server]\nxyzzy = 1", "server.xyzzy: no such key. Known here: drain_s, host, max_body_bytes, on_disconnect, port"),
+    ("[server]\nxyzzy = 1", "server.xyzzy: no such key. Known here: drain_s, fetch_images, host, max_body_bytes, on_disconnect, port"),
     ('[server]\nport = "1"', 'server.port: expected a whole number from 0 to 65535, got "1"'),
     ("[server]\nport = 70000", "server.port: expected a whole number from 0 to 65535, got 70000"),
     ("[server]\nport = true", "server.port: expected a whole number from 0 to 65535, got true"),
@@ -217,6 +219,17 @@ REFUSALS = [
     (MODEL + "price = { per_hour = 1, least = 0.5 }", "models.m.price.least: expected a whole number of units"),
     (MODEL + "price = { input = 1, least = 10 }", "models.m.price.least: needs one of per_second, per_minute"),
     (MODEL + "price = { input = 1, ouput = 1 }", "models.m.price.ouput: no such key (did you mean output?)"),
+    (MODEL + "price = { input = 1, tiers = 2 }", "models.m.price.tiers: expected a table, got 2"),
+    (MODEL + "price = { input = 1, tiers = { priority = 0 } }", "models.m.price.tiers.priority: expected a number above 0"),
+    (MODEL + 'price = { input = 1, tiers = { flex = "half" } }', 'tiers.flex: expected a number above 0, got "half"'),
+    (MODEL + "price = { input = 1, tiers = { flex = nan } }", "tiers.flex: expected a number above 0"),
+    (MODEL + "price = { input = 1, tiers = { default = 1 } }", "tiers.default: is what the price itself is for"),
+    (MODEL + "price = { input = 1, tiers = { Flex = 1 } }", "tiers.Flex: is what the price itself is for"),
+    (MODEL + "price = { input = 1, tiers = { flex = { output = 1 } } }", "tiers.flex.input: is missing"),
+    (MODEL + "price = { input = 1, tiers = { flex = { inputs = 1 } } }", "tiers.flex.inputs: no such key (did you mean input?)"),
+    (MODEL + "price = { input = 1, tools = { web_serch = 1 } }", "tools.web_serch: no such key (did you mean web_search?)"),
+    (MODEL + "price = { input = 1, tools = { web_search = -1 } }", "tools.web_search: a price is zero or more"),
+    (MODEL + 'price = { input = 1, tools = "x" }', 'models.m.price.tools: expected a table, got "x"'),
     (MODEL + "price = { input = -1 }", "models.m.price.input: a price is zero or more"),
     (MODEL + "price = { input = 0.0000000001 }", "more than nine decimals"),
     (MODEL + "price = { input = nan }", "models.m.price.input: expected a number"),
@@ -403,6 +416,19 @@ def test_prices_by_the_unit(said: str, units: UnitRate) -> None:
     assert price.rows[0].rate == Rate(input=10**9, image_output=2 * 10**9, units=units)
 
 
+def test_prices_of_tiers_and_tools() -> None:
+    """A tier is a part of the price or has rates of its own; tools are for a thousand calls, to the nano-dollar."""
+    said = (
+        "tiers = { flex = 0.5, priority = { input = 4, output = 20 } }, tools = { web_search = 10, file_search = 2.5 }"
+    )
+    price = load(MODEL + f"price = {{ input = 2, output = 10, {said} }}").models["m"].price
+    assert price.tools == {"web_search": 10_000_000, "file_search": 2_500_000}
+    costs = [cost_nano(price, Usage(1000, 100, tier=tier), 0) for tier in ("", "flex", "priority")]
+    assert costs == [3_000_000, 1_500_000, 6_000_000]
+    won = "[ledger]\nkrw_per_usd = 1000\n" + MODEL + 'price = { input = 1, currency = "KRW", tools = { maps = 1 } }'
+    assert load(won).models["m"].price.tools == {"maps": 1000}
+
+
 def test_free_is_a_price_that_somebody_said() -> None:
     assert load(MODEL + 'price = "free"').models["m"].price is FREE
     assert load(MODEL).models["m"].price is None
@@ -471,7 +497,7 @@ def setting_keys() -> set[str]:
         "engines": config_schema.EngineSettings,
     }
     keys = {f"{prefix}.{name}" for prefix, cls in prefixes.items() for name in cls.__struct_fields__ if name != "name"}
-    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency")}
+    price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency", "tiers", "tools")}
     return keys | price | {"home", "log_level"}
 
 

@@ -5,7 +5,7 @@ which the product must not load. What is kept: token prices, tiers, dates and th
 providers Naru has. What is left out, so that such a model stays unpriced rather than billed wrongly:
 models priced by the hour, page, character or image token, and models whose cached audio costs other than cached text.
 DeepSeek is left out because its hours are weekly, which the package cannot say; our own table has it.
-Fees for provider-side searches are dropped: they are no tokens, and Naru does not send those tools by itself.
+Service tiers are kept as parts of the price (the dearest part, where a list rounds its figures), searches by the call.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ FIELDS = {
     "output_audio_mtok": "audio_output",
     "output_reasoning_mtok": "reasoning",
 }
-FEES = {"web_searches_kcount", "storage_searches_kcount"}
+FEES = {"web_searches_kcount": "web_search", "storage_searches_kcount": "file_search"}
 CACHED_AUDIO = "cache_audio_read_mtok"
 
 
@@ -143,7 +144,40 @@ def entry(model: ModelInfo, suffix: str) -> dict[str, Any] | None:
             raise TypeError(f"{model.id}: only exact names can carry the provider's suffix")
         names = {key: [name + suffix for name in value] for key, value in names.items()}
     context = {"context": model.context_window} if model.context_window else {}
-    return {"id": model.id + suffix, **names, **context, "price": rows}
+    more = {key: value for key, value in (("tiers", tiers_for(model)), ("tools", tools_for(model))) if value}
+    return {"id": model.id + suffix, **names, **context, "price": rows, **more}
+
+
+def current(prices: Any) -> ModelPrice:
+    """The price in force on AS_OF."""
+    if not isinstance(prices, list):
+        return prices
+    begun = [each.prices for each in prices if each.constraint is None or has_begun(each.constraint)]
+    return begun[-1]
+
+
+def has_begun(constraint: Any) -> bool:
+    return not isinstance(constraint, StartDateConstraint) or constraint.start_date.isoformat() <= AS_OF
+
+
+def tiers_for(model: ModelInfo) -> dict[str, str]:
+    """Each tier as a part of the price. The lists name it by `service_tier`, or `processing` (batch)."""
+    base, found = current(model.prices).__dict__, {}
+    for variant in model.price_variants or ():
+        names = [value for key, value in variant.when.items() if key in ("service_tier", "processing")]
+        if len(variant.when) != 1 or not names or names[0] in found or not has_begun(variant.constraint):
+            continue
+        theirs = {key: value for key, value in variant.prices.__dict__.items() if value is not None}
+        parts = [Fraction(at(value, 0)) / Fraction(at(base[key], 0)) for key, value in theirs.items() if base.get(key)]
+        if parts:
+            found[names[0]] = str(max(parts))
+    return found
+
+
+def tools_for(model: ModelInfo) -> dict[str, str]:
+    """Money for a thousand calls."""
+    base = current(model.prices).__dict__
+    return {name: number(base[fee]) for fee, name in FEES.items() if base.get(fee) is not None}
 
 
 def build() -> str:

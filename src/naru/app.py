@@ -58,6 +58,7 @@ from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
 from naru.transport.connect import Connector, Origin, Proxies
 from naru.transport.exchange import Exchange
+from naru.transport.fetch import ImageFetcher
 from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
 
@@ -166,8 +167,10 @@ class App:
         endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
         deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
+        server = settings.server
+        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
         is_power_safe = settings.ledger.durability == "power"
-        policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort", is_power_safe)
+        policy = Policy(server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images)
         ledger = await self._open_ledger()
         self.gateway = Gateway(
             auth,

@@ -7,6 +7,7 @@ docs/configuration.md is checked against them.
 from __future__ import annotations
 
 import difflib
+import fractions
 import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -24,6 +25,7 @@ from naru.ledger.pricing import (
     UNIT_KEYS,
     Price,
     PriceRow,
+    Rate,
     UnitRate,
     krw_to_nano,
     make_price,
@@ -32,6 +34,7 @@ from naru.ledger.pricing import (
     usd_to_nano,
 )
 from naru.limits.meters import Limits
+from naru.protocol.service import OPEN_TIERS, SERVER_TOOLS, USUAL_TIERS
 
 MIB = 1 << 20
 
@@ -68,7 +71,8 @@ class Secret:
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """`on_disconnect`: what becomes of a plain (not streamed) call upstream when its client leaves."""
+    """`on_disconnect`: what becomes of a plain (not streamed) call upstream when its client leaves. `fetch_images`: from
+    where pictures by address are fetched for a provider that takes none."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -78,6 +82,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     pre_stop_s: Annotated[float, Meta(ge=0)] = 1.0
     on_disconnect: Literal["finish", "abort"] = "finish"
     queue_s: Annotated[float, Meta(ge=0)] = 0.0
+    fetch_images: Literal["off", "public", "any"] = "off"
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
@@ -296,7 +301,7 @@ class Reader:
                 '"free" or { input = …, output = … } in USD per million tokens, or { per_minute = … } and its like'
             )
             raise self.error(key, f"expected {allowed}, got {said(value)}")
-        self.known(value, [*RATES, *UNIT_KEYS, "least", "currency"], key)
+        self.known(value, [*RATES, *UNIT_KEYS, "least", "currency", "tiers", "tools"], key)
         given = [name for name in UNIT_KEYS if name in value]
         if "input" not in value and (not given or any(name in value for name in RATES)):
             raise self.error(
@@ -313,7 +318,29 @@ class Reader:
         rates = {name: figures[name] for name in RATES if name in figures}
         rate = rate_of(rates, self.units(value, given, figures, key))
         fx = f"{self.krw_per_usd} KRW/USD" if currency == "KRW" else ""
-        return make_price((PriceRow(rate=rate),), source="config", currency=currency, fx=fx)
+        tiers = {
+            name: self.tier(said_of, currency, f"{key}.tiers.{name}")
+            for name, said_of in self.table(value.get("tiers", {}), f"{key}.tiers").items()
+        }
+        tools = self.table(value.get("tools", {}), f"{key}.tools")
+        self.known(tools, SERVER_TOOLS, f"{key}.tools")
+        calls = {name: self.nano(money, currency, f"{key}.tools.{name}", 1000) for name, money in tools.items()}
+        return make_price((PriceRow(rate=rate),), source="config", currency=currency, fx=fx, tiers=tiers, tools=calls)
+
+    def tier(self, value: object, currency: str, key: str) -> fractions.Fraction | Rate:
+        """A part or a multiple of the price (0.5, 2), or rates of its own."""
+        name = key.rpartition(".")[2]
+        if name != name.lower() or name in USUAL_TIERS or name in OPEN_TIERS:
+            raise self.error(
+                key, "is what the price itself is for; name another tier, in small letters, such as priority or flex"
+            )
+        if isinstance(value, dict):
+            self.known(value, RATES, key)
+            if "input" not in value:
+                raise self.error(f"{key}.input", "is missing: the price of a million input tokens in this tier")
+            return rate_of({name: self.nano(money, currency, f"{key}.{name}") for name, money in value.items()}, None)
+        part = self.leaf(Annotated[Decimal, Meta(gt=0)], value, key)
+        return fractions.Fraction(part)
 
     def units(
         self, value: Mapping[str, object], given: list[str], figures: Mapping[str, int], key: str
@@ -330,8 +357,8 @@ class Reader:
             raise self.error(f"{key}.least", f"expected a whole number of units from 0, got {said(least)}")
         return unit_rate(given[0], figures[given[0]], least)
 
-    def nano(self, value: object, currency: str, key: str) -> int:
-        amount = self.leaf(Decimal, value, key)
+    def nano(self, value: object, currency: str, key: str, per: int = 1) -> int:
+        amount = self.leaf(Decimal, value, key) / per
         try:
             if currency == "USD":
                 return usd_to_nano(amount)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from naru.protocol.dialect import Envelope, Quirks
 from naru.protocol.messages import (
@@ -37,6 +38,7 @@ from naru.protocol.messages import (
     Usage,
 )
 from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.protocol.service import tier_of
 
 TRANSCRIPTS = Path(
     os.environ.get("NARU_TRANSCRIPTS") or Path(__file__).resolve().parents[2].parent / "shared" / "transcripts"
@@ -258,15 +260,21 @@ def choices(draw: st.DrawFn, index: int) -> Choice:
     )
 
 
+def served(usage: Usage | None, tier: str | None) -> Usage | None:
+    """As a decoder gives it: the answer's tier stands in its usage too."""
+    return usage if usage is None else replace(usage, tier=tier_of(tier))
+
+
 @st.composite
 def responses(draw: st.DrawFn) -> Response:
+    tier = draw(optional(names))
     return Response(
         id=draw(texts),
         model=draw(words),
         created=draw(counts),
         choices=tuple(draw(choices(index)) for index in range(draw(st.integers(1, 2)))),
-        usage=draw(optional(usages)),
-        service_tier=draw(optional(names)),
+        usage=served(draw(optional(usages)), tier),
+        service_tier=tier,
         extra=draw(extras),
         dialect="openai_chat",
     )

@@ -157,7 +157,7 @@ def test_events_of_a_stream() -> None:
         ToolCallStart(0, "a", "get_time"),
         ToolCallDelta(0, "{}"),
         Finish("tool_calls"),
-        UsageReport(Usage(12, 5)),
+        UsageReport(Usage(12, 5, tier="flex")),
     ]
 
 

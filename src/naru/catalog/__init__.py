@@ -19,6 +19,7 @@ from naru.catalog.files import (
     ModelData,
     Origin,
     OverlayFile,
+    Service,
     SnapshotFile,
     SnapshotModel,
     decode_overlay,
@@ -102,7 +103,8 @@ class Catalog:
     def _add(self, file: OverlayFile, data: ModelData, krw_per_usd: Decimal | None) -> None:
         source = data.source or file.source
         origin = Origin(source, data.as_of or file.as_of, file.currency, krw_per_usd)
-        price = price_of(data.price, origin, file.windows)
+        service = Service({**file.tiers, **data.tiers}, {**file.tools, **data.tools})
+        price = price_of(data.price, origin, file.windows, service)
         region = data.region or file.region or None
         offer = Offer(
             provider=file.provider,
@@ -150,7 +152,7 @@ class Catalog:
         price = self._snapshot_prices.get((kind, entry.id))
         if price is None:
             file = self._load_snapshot()
-            price = price_of(entry.price, Origin(file.source, file.as_of), {})
+            price = price_of(entry.price, Origin(file.source, file.as_of), {}, Service(entry.tiers, entry.tools))
             if price is None:
                 raise ValueError(f"{self._snapshot_path.name}: {entry.id} has no rows")
             self._snapshot_prices[kind, entry.id] = price

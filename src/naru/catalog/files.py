@@ -2,7 +2,8 @@
 
 Money is written as text ("0.0625"), in units per million tokens of the file's currency, so that no digit is lost.
 `above` starts a tier: the row holds when the whole request has more input tokens than that. `during` names one of the
-file's windows. `can` names one of the file's presets of capabilities.
+file's windows. `can` names one of the file's presets of capabilities. `tiers` are the service tiers by their names in the
+answer, as parts of the price ("0.5", "5/3"); `tools` the provider's own, in money for a thousand calls.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, time
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 
 import msgspec
@@ -68,7 +70,7 @@ class WindowData(Struct, frozen=True, forbid_unknown_fields=True, rename={"holid
 class ModelData(Struct, frozen=True, forbid_unknown_fields=True):
     """`upstream` is what the provider calls the model, when it is not the id. An empty `price` is an unknown one.
 
-    `source`, `as_of` and `region` stand in for the file's own.
+    `source`, `as_of` and `region` stand in for the file's own; `tiers` and `tools` go on top of them.
     """
 
     id: str
@@ -85,6 +87,8 @@ class ModelData(Struct, frozen=True, forbid_unknown_fields=True):
     region: str = ""
     source: str = ""
     as_of: str = ""
+    tiers: dict[str, str] = {}
+    tools: dict[str, Decimal] = {}
 
 
 class OverlayFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +101,8 @@ class OverlayFile(Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
     presets: dict[str, Capabilities] = {}
     windows: dict[str, WindowData] = {}
+    tiers: dict[str, str] = {}
+    tools: dict[str, Decimal] = {}
 
 
 class SnapshotModel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +114,8 @@ class SnapshotModel(Struct, frozen=True, forbid_unknown_fields=True):
     starts: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     context: int | None = None
+    tiers: dict[str, str] = {}
+    tools: dict[str, Decimal] = {}
 
     def matches(self, name: str) -> bool:
         if name in ((self.id.lower(),) if self.names is None else self.names):
@@ -147,7 +155,19 @@ class Origin(Struct, frozen=True):
     krw_per_usd: Decimal | None = None
 
 
-def price_of(rows: tuple[RowData, ...], origin: Origin, windows: Mapping[str, WindowData]) -> Price | None:
+class Service(Struct, frozen=True):
+    """See the module's `tiers` and `tools`."""
+
+    tiers: Mapping[str, str] = {}
+    tools: Mapping[str, Decimal] = {}
+
+
+NO_SERVICE = Service()
+
+
+def price_of(
+    rows: tuple[RowData, ...], origin: Origin, windows: Mapping[str, WindowData], service: Service = NO_SERVICE
+) -> Price | None:
     """A Price, or None when there are no rows or no rate for their currency. Raises ValueError on a row in error."""
     if not rows:
         return None
@@ -172,8 +192,15 @@ def price_of(rows: tuple[RowData, ...], origin: Origin, windows: Mapping[str, Wi
             windows=windows_of(windows[data.during]) if data.during else (),
         )
 
-    made = map(row_of, rows)
-    return make_price(made, source=origin.source, as_of=origin.as_of, currency=origin.currency, fx=fx)
+    return make_price(
+        map(row_of, rows),
+        source=origin.source,
+        as_of=origin.as_of,
+        currency=origin.currency,
+        fx=fx,
+        tiers={name: Fraction(part) for name, part in service.tiers.items()},
+        tools={name: to_nano(money / 1000) for name, money in service.tools.items()},
+    )
 
 
 def windows_of(data: WindowData) -> tuple[Window, ...]:

@@ -84,6 +84,8 @@ def show(model: str, config_path: Path | None) -> None:
             "currency": price.currency,
             "unit": "nano-USD per million tokens",
             "rows": msgspec.to_builtins(price.rows),
+            "tiers": {name: f"{tier.top}/{tier.bottom} of the tokens' price" for name, tier in price.tiers.items()},
+            "tools": {name: f"{nano} nano-USD a call" for name, nano in price.tools.items()},
         }
     print_json(shown)
 

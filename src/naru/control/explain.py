@@ -9,6 +9,8 @@ from naru.gateway.endings import cost_usd, unpriced
 from naru.gateway.serve import Gateway
 from naru.ledger.pricing import upper_bound_nano
 from naru.protocol.dialect import ClientSide, Envelope
+from naru.protocol.images import addresses
+from naru.protocol.service import asked_tier
 from naru.protocol.tokens import estimate_tokens_bytes
 from naru.routing.plan import Plan, plan
 from naru.routing.table import Deployment
@@ -61,10 +63,19 @@ def _attempt(deployment: Deployment, dialect: ClientSide, envelope: Envelope, ga
     }
     try:
         bridge = gateway.dialects.between(dialect, upstream)
-        found["dropped"] = list(bridge.request(envelope, deployment.upstream, envelope.is_stream).dropped)
+        images = _images(deployment, dialect, envelope, gateway)
+        request = bridge.request(envelope, deployment.upstream, envelope.is_stream, images=images)
+        found["dropped"] = list(request.dropped)
     except BadRequest as error:
         found["error"] = error.message
     return found
+
+
+def _images(deployment: Deployment, dialect: ClientSide, envelope: Envelope, gateway: Gateway) -> dict[str, str] | None:
+    """Stand-ins for the pictures that would be fetched; none is."""
+    if gateway.policy.images is None or not deployment.quirks.needs_image_data:
+        return None
+    return dict.fromkeys(addresses(dialect, envelope), "data:image/png;base64,")
 
 
 def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None:
@@ -75,4 +86,5 @@ def _bound(deployment: Deployment, envelope: Envelope, now: float) -> str | None
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     media = envelope.estimate.media if envelope.estimate is not None else None
     units = media.units if media is not None else 0
-    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now, units)).decode()
+    asked = asked_tier(envelope)
+    return cost_usd(upper_bound_nano(deployment.price, input_tokens, max_output, now, units, asked)).decode()

@@ -33,8 +33,8 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "holds", "id", "is_sent",
-        "is_started", "key", "last_target", "meters", "permit", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "holds", "id", "images",
+        "is_sent", "is_started", "key", "last_target", "meters", "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -53,6 +53,7 @@ class Call:
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
         self.replay: Replay | None = None
+        self.images: dict[str, str] | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
         self.is_started = False

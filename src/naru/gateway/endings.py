@@ -14,12 +14,14 @@ from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
 from naru.ledger.ledger import Settlement
-from naru.protocol.dialect import Envelope
+from naru.ledger.pricing import Price
 from naru.protocol.messages import Usage
+from naru.protocol.service import TIER_FIELDS, asked_tier, tier_of
 from naru.protocol.tokens import estimate_tokens_bytes
 
 #: nginx's status for a client that closed before the answer; never sent, only recorded.
 CLIENT_CLOSED = 499
+_SEARCH = "web_search_options"
 
 
 def after_failures(errors: Sequence[NaruError]) -> NaruError:
@@ -36,8 +38,25 @@ def after_failures(errors: Sequence[NaruError]) -> NaruError:
     return last
 
 
-def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: int) -> Usage:
+def with_search(usage: Usage, call: Call) -> Usage:
+    """Chat completions tell nothing of the search that `web_search_options` asks for; its models search for every answer."""
+    if _SEARCH not in call.envelope.fields or usage.server_tools or _SEARCH in call.dropped:
+        return usage
+    return msgspec.structs.replace(usage, server_tools=(("web_search", 1),))
+
+
+def cost_of(call: Call, price: Price, usage: Usage) -> int:
+    """Nano-dollars, for the streams that tell their own."""
+    return call.permit.cost(price, with_search(usage, call))
+
+
+def usage_or_estimate(reported: Usage | None, call: Call, output_chars: int) -> Usage:
     """The upstream's own figures, else an estimate that says it is one (A28, "success, usage missing")."""
+    return with_search(_told_or_estimated(reported, call, output_chars), call)
+
+
+def _told_or_estimated(reported: Usage | None, call: Call, output_chars: int) -> Usage:
+    envelope = call.envelope
     reported = reported or envelope.estimate
     if reported is not None and not reported.is_estimated:
         return reported
@@ -48,6 +67,8 @@ def usage_or_estimate(reported: Usage | None, envelope: Envelope, output_chars: 
         input=estimate_tokens_bytes(envelope.input_bytes),
         output=estimate_tokens_bytes(output_chars),
         is_estimated=True,
+        # Of an answer that never said, the tier asked for is the best guess.
+        tier="" if TIER_FIELDS.intersection(call.dropped) else tier_of(asked_tier(envelope)),
     )
 
 
@@ -56,7 +77,7 @@ def sound_cost(call: Call) -> int:
     assert call.last_target is not None
     price = call.last_target.deployment.price
     assert price is not None
-    return call.permit.cost(price, usage_or_estimate(None, call.envelope, 0))
+    return call.permit.cost(price, usage_or_estimate(None, call, 0))
 
 
 def settlement(
@@ -76,13 +97,13 @@ def settlement(
 def so_far(call: Call, answer: StreamAnswer) -> Settlement:
     """What a stream would be charged if it ended here."""
     relay = answer.relay
-    return settlement(call, "partial", 200, usage_or_estimate(relay.usage, call.envelope, relay.output_chars))
+    return settlement(call, "partial", 200, usage_or_estimate(relay.usage, call, relay.output_chars))
 
 
 def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
     """A stream that had begun: complete, cut by the upstream, or left by the client."""
     relay = answer.relay
-    usage = usage_or_estimate(relay.usage, call.envelope, relay.output_chars)
+    usage = usage_or_estimate(relay.usage, call, relay.output_chars)
     if answer.error is None and (relay.is_finished or answer.is_ended):
         return settlement(call, "completed", 200, usage)
     if answer.is_gone:
@@ -92,7 +113,7 @@ def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
 
 def left_early(call: Call) -> Settlement:
     """The client left before any content: the provider read the prompt, so the input is owed (never 0, never the hold)."""
-    usage = usage_or_estimate(None, call.envelope, 0) if call.is_sent else None
+    usage = usage_or_estimate(None, call, 0) if call.is_sent else None
     return settlement(call, "cancelled", CLIENT_CLOSED, usage)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import Random
 from typing import TypeVar, cast
@@ -22,12 +22,14 @@ from naru.ledger.ledger import Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
 from naru.protocol.dialect import Envelope, MediaRelay, WholeAnswer
+from naru.protocol.images import addresses, place_of
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
 from naru.routing.plan import Plan, plan
 from naru.routing.table import Route, Table
-from naru.targets import Target, Upstreams
+from naru.targets import Target, Upstreams, host_of
 from naru.transport.exchange import Exchange, HeaderList
+from naru.transport.fetch import ImageFetcher
 from naru.transport.upstream import Deadlines, Sink
 
 T = TypeVar("T")
@@ -46,12 +48,14 @@ class Policy(msgspec.Struct, frozen=True):
 
     `abort_on_disconnect`: whether a plain (not streamed) call is dropped upstream when its client leaves. By default it is
     finished and billed exactly, because providers bill it in full either way (reliability.md 1.4). `is_power_safe`: the
-    journal is on the disk before anything is sent upstream and before a plain answer goes out.
+    journal is on the disk before anything is sent upstream and before a plain answer goes out. `images` fetches pictures
+    by address for upstreams that take none; None: nothing is fetched.
     """
 
     max_body_bytes: int
     abort_on_disconnect: bool = False
     is_power_safe: bool = False
+    images: ImageFetcher | None = None
 
 
 class Gateway:
@@ -154,7 +158,7 @@ class Gateway:
         await self._tell(call, whole)
 
     async def _tell(self, call: Call, whole: WholeAnswer) -> None:
-        usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
+        usage = endings.usage_or_estimate(whole.usage, call, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         if self.policy.is_power_safe:
             await self.ledger.durable()
@@ -268,7 +272,7 @@ class Gateway:
         """A stream that has shown its first content; of sound or images also a whole answer."""
         deployment = target.deployment
         assert deployment.price is not None
-        price = partial(call.permit.cost, deployment.price)
+        price = partial(endings.cost_of, call, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None
@@ -285,7 +289,9 @@ class Gateway:
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
     async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
-        forwarded = bridge.request(call.envelope, target.upstream, is_stream, call.replay)
+        needs_data = self.policy.images is not None and target.upstream.quirks.needs_image_data
+        images = await self._images(call, target) if needs_data else None
+        forwarded = bridge.request(call.envelope, target.upstream, is_stream, call.replay, images)
         call.dropped = forwarded.dropped
         timeouts = target.deployment.timeouts
         connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s)
@@ -302,6 +308,16 @@ class Gateway:
             headers += target.sign(forwarded.body, is_stream, self.ledger.clock.now())
         request = target.request(forwarded, is_stream, headers)
         connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
+
+    async def _images(self, call: Call, target: Target) -> Mapping[str, str]:
+        """What the request's addresses hold; asked for once, whatever the number of attempts. Files that lie with the
+        provider itself (Gemini's) stay there: it reads them, and nobody else may."""
+        assert self.policy.images is not None
+        call.images = {} if call.images is None else call.images
+        own = host_of(target.pool)
+        wanted = [url for url in addresses(call.dialect, call.envelope) if place_of(url) != own]
+        call.images |= await self.policy.images.all(url for url in wanted if url not in call.images)
+        return {url: call.images[url] for url in wanted}
 
     # --- Endings --------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from naru.ledger.pricing import Price, upper_bound_nano
 from naru.protocol.dialect import Envelope
+from naru.protocol.service import asked_tier
 from naru.protocol.tokens import estimate_tokens_bytes
 
 #: Costs remembered for a key and a model, and from how many on they say something.
@@ -20,6 +21,9 @@ MIN_SAMPLES = 8
 #: What an answer is taken to have while nothing is known: a page.
 USUAL_OUTPUT = 1_024
 MAX_HISTORIES = 10_000
+#: Calls of a provider's own tools in one answer, at the very most; nobody makes a hundred.
+MAX_TOOL_CALLS = 100
+_SEARCHES = (b"_search", b"Search", b"web_fetch")
 
 
 class Candidate(Protocol):
@@ -62,7 +66,16 @@ def input_cost(envelope: Envelope, candidates: Sequence[Candidate], at: float) -
 
 def _most(candidate: Candidate, read: int, output: int, envelope: Envelope, at: float) -> int:
     price = candidate.price
-    return 0 if price is None else upper_bound_nano(price, read, output, at, _units(envelope))
+    if price is None:
+        return 0
+    calls = MAX_TOOL_CALLS if price.tools and _may_search(envelope) else 0
+    return upper_bound_nano(price, read, output, at, _units(envelope), asked_tier(envelope), calls)
+
+
+def _may_search(envelope: Envelope) -> bool:
+    """Whether the request offers a tool of the provider's own, billed by the call."""
+    fields = envelope.fields
+    return "web_search_options" in fields or any(word in bytes(fields.get("tools", b"")) for word in _SEARCHES)
 
 
 def _units(envelope: Envelope) -> int:

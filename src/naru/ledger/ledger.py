@@ -23,7 +23,7 @@ from naru.ledger.alerts import Alerts
 from naru.ledger.events import Closed, Open, Progress, encode
 from naru.ledger.holds import Candidate
 from naru.ledger.journal import Journal, Position
-from naru.ledger.pricing import Price, as_billed, cost_nano
+from naru.ledger.pricing import Price, as_billed, cost_nano, unknown_service
 from naru.ledger.purses import EMPTY, Wallet
 from naru.ledger.refusals import cannot_pay, no_bound
 from naru.ledger.treasury import Treasury
@@ -39,6 +39,8 @@ MAX_WAITING = 200_000
 #: Room that is kept in the journal for the end of every open request.
 CLOSE_BYTES = 1_024
 NO_USAGE = Usage()
+#: Names come from upstream, so what is kept of them is bounded.
+MAX_WARNED = 1000
 
 log = structlog.get_logger("naru.ledger")
 
@@ -129,6 +131,7 @@ class Ledger:
         self.failed_writes = 0
         self.is_failing = False
         self._position: Position = journal.position
+        self._warned: set[tuple[str, str]] = set()
         self._writing: Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._sync_timer: asyncio.TimerHandle | None = None
@@ -261,20 +264,22 @@ class Ledger:
 
     def _entry(self, permit: Permit, end: Settlement) -> tuple[int, LedgerEntry]:
         ask, usage, price = permit.ask, end.usage or NO_USAGE, end.price
-        if price is not None and end.usage is not None:
+        unit, units = "", 0
+        if price is not None and (usage.media is not None or usage.tier or usage.server_tools):
+            self._warn_of_unknown(price, usage, end.upstream_model)
             usage = as_billed(price, usage)
-            cost = permit.cost(price, usage)
-        else:
-            cost = 0
-        media = usage.media
+            if usage.media is not None:
+                unit, units = usage.media.unit, usage.media.units
+            elif usage.server_tools:
+                unit, units = usage.server_tools[0]
+        cost = permit.cost(price, usage) if price is not None and end.usage is not None else 0
         return cost, LedgerEntry(
             ask.request_id, permit.at, ask.key_id, ask.model, end.deployment, end.provider, end.upstream_model, ask.dialect,
             ask.is_stream, end.outcome, end.status, end.error_code, usage.input, usage.output, usage.cached,
             usage.cache_write + usage.cache_write_1h, usage.reasoning, usage.is_estimated, cost,
             price.version if price else None, price.source if price else None,
             int((self.clock.monotonic() - permit.started) * 1e6), None if end.ttft_s is None else int(end.ttft_s * 1e6),
-            end.attempts, media.unit if media is not None else "", media.units if media is not None else 0,
-            cost + end.lost_nano, end.tried, ask.user_hash, self.fx, permit.wallet.ids, end.content,
+            end.attempts, unit, units, cost + end.lost_nano, end.tried, ask.user_hash, self.fx, permit.wallet.ids, end.content,
         )  # fmt: skip
 
     def _charge(self, permit: Permit, cost: int) -> None:
@@ -286,6 +291,12 @@ class Ledger:
             self.alerts.spent(purse, before, permit.at)
 
     # --- To the store -----------------------------------------------------------------------------------------------
+    def _warn_of_unknown(self, price: Price, usage: Usage, model: str) -> None:
+        """Once for each: the operator has to give a price, or the estimate stays one."""
+        for name in unknown_service(price, usage):
+            if (model, name) not in self._warned and len(self._warned) < MAX_WARNED:
+                self._warned.add((model, name))
+                log.warning("a tier or tool has no price, so what it costs is estimated", model=model, name=name)
 
     def _flush(self) -> None:
         self._flush_timer = None

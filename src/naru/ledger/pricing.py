@@ -3,6 +3,9 @@
 A price holds rows. Which row holds is decided by the request's start and by the input of the whole request
 (reference/providers.md C8): rows with hours of the day go first, then the one that came into force last, then the
 highest tier reached. One-row prices, nearly all of them, skip that and take a short path.
+
+How the answer was served may change the price of its tokens (`tiers`), and tools that the provider ran come on top, by
+the call (`tools`). What a price does not know is never billed for less: see `_served` and `as_billed`.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from naru.protocol.messages import Media, Usage
+from naru.protocol.service import ASKED_TIERS, CHEAP_TIERS, OPEN_TIERS, USUAL_TIERS
 
 NANO_PER_USD = 1_000_000_000
 #: Rates are per million tokens.
@@ -26,7 +31,6 @@ DAY_S = 86_400
 EPOCH_WEEKDAY = 3
 #: More than this per million tokens is a slip of the pen (the dearest model of 2026 lists 600 USD).
 MAX_NANO_PER_MILLION = 1_000_000 * NANO_PER_USD
-
 
 #: How a price in units may be written: the unit, and how many of them the figure is for.
 UNIT_KEYS: dict[str, tuple[Literal["second", "character", "image"], int]] = {
@@ -147,13 +151,24 @@ class _Rule(Struct, frozen=True):
         return not self.windows or any(window.holds(at) for window in self.windows)
 
 
+class _Tier(Struct, frozen=True):
+    """What a service tier makes of the tokens' price: `top` / `bottom` of it, or a rule of its own, whatever the row."""
+
+    top: int = 1
+    bottom: int = 1
+    rule: _Rule | None = None
+
+
+AS_LISTED = _Tier()
+
+
 class Price(Struct, frozen=True):
     """One model's price. Made by `make_price` only. `version` is a hash of everything that decides a cost, so the same
     version means the same bill. `currency` is the list's own; `fx` says how it became USD ("1390 KRW/USD").
     `as_of` is the day the source was read (ISO), empty for an operator's own figure.
 
     `unit` is what its rows bill beside tokens, empty for nothing; `bills_tokens` is False where tokens cost nothing
-    because the unit is all that is billed."""
+    because the unit is all that is billed. `tiers` are by their names in the answer; `tools` are nano-USD for a call."""
 
     version: str
     source: str
@@ -166,6 +181,8 @@ class Price(Struct, frozen=True):
     flat: _Rule | None
     unit: str = ""
     bills_tokens: bool = True
+    tiers: Mapping[str, _Tier] = {}
+    tools: Mapping[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Price({self.version} {self.source} {self.as_of})"
@@ -206,9 +223,12 @@ def make_price(
     as_of: str = "",
     currency: str = "USD",
     fx: str = "",
+    tiers: Mapping[str, Fraction | Rate] | None = None,
+    tools: Mapping[str, int] | None = None,
 ) -> Price:
     """Checks the rows and makes a Price. Raises ValueError when there is none, or when some request inside a row's
-    dates would match no row at all (a tier or an hour without a base row beside it)."""
+    dates would match no row at all (a tier or an hour without a base row beside it). A tier is a part or a multiple of the
+    tokens' price, or has rates of its own; `tools` are nano-USD for a call of the provider's own tools."""
     rows = tuple(rows)
     for row in rows:
         _check_row(row, rows)
@@ -223,18 +243,23 @@ def make_price(
     has_tokens = any(rule.max_input or rule.max_output for rule in rules)
     is_flat = len(rules) == 1 and first.from_s == float("-inf") and first.until_s == float("inf")
     content = msgspec.json.encode((rows, currency, fx, source), order="deterministic")
+    if tiers or tools:
+        said = {name: each if isinstance(each, Rate) else str(each) for name, each in (tiers or {}).items()}
+        content += msgspec.json.encode((said, tools), order="deterministic")
     return Price(
         version=hashlib.sha256(content).hexdigest()[:16],
         source=source,
         as_of=as_of,
         currency=currency,
         rows=rows,
-        is_free=not has_tokens and not any(each.nano for each in units),
+        is_free=not has_tokens and not any(each.nano for each in units) and not any((tools or {}).values()),
         fx=fx,
         rules=rules,
         flat=first if is_flat else None,
         unit=unit,
         bills_tokens=has_tokens or not units,
+        tiers={name: _tier(each) for name, each in (tiers or {}).items()},
+        tools=dict(tools or {}),
     )
 
 
@@ -257,18 +282,30 @@ def cost_nano(price: Price, usage: Usage, at: float) -> int:
         or usage.audio_input
         or usage.audio_output
         or usage.media is not None
+        or usage.tier
+        or usage.server_tools
         or (rule.has_reasoning_rate and usage.reasoning)
         or not 0 <= cached <= input_tokens
     ):
-        return _cost_in_full(rule, usage)
+        return _cost_in_full(price, rule, usage)
     pico = (input_tokens - cached) * rule.input + cached * rule.cached + output_tokens * rule.output
     return -(-pico // PER)
 
 
+def unknown_service(price: Price, usage: Usage) -> list[str]:
+    """The tier and the provider's tools that were used and that this price does not know."""
+    if price.is_free:
+        return []
+    unknown = [name for name, _ in usage.server_tools if name not in price.tools]
+    return [usage.tier, *unknown] if usage.tier and usage.tier not in price.tiers else unknown
+
+
 def as_billed(price: Price, usage: Usage) -> Usage:
     """A usage of sound or images without the guesses that this price has no use for; `is_estimated` is then about what
-    is billed. Text is given back as it is."""
+    is billed. Any usage is marked so whose tier or tools the price does not know: its cost is a guess."""
     media = usage.media
+    if not usage.is_estimated and unknown_service(price, usage):
+        usage = msgspec.structs.replace(usage, is_estimated=True)
     if media is None:
         return usage
     is_guess = media.is_estimated and price.unit == media.unit
@@ -277,26 +314,48 @@ def as_billed(price: Price, usage: Usage) -> Usage:
     return Usage(is_estimated=is_guess, media=Media(media.unit, media.units, media.is_estimated))
 
 
-def upper_bound_nano(price: Price, input_tokens: int, max_output: int, at: float, units: int = 0) -> int:
+def upper_bound_nano(
+    price: Price, input_tokens: int, max_output: int, at: float, units: int = 0, tier: str = "", calls: int = 0
+) -> int:
     """The most that any usage with at most so much input and output can cost when it starts at `at`. `units` are those of
-    the price's own kind.
+    the price's own kind. `tier` is the one asked for: where none is, the account's settings choose. `calls` of the
+    provider's own tools are limited by the request, if by anything. Negative reads as 0.
 
-    Looks at every tier that the input may reach: a lower tier can be the dearer one. Negative reads as 0.
+    Looks at every row that the input may reach: a lower one can be the dearer.
     """
-    input_tokens = max(input_tokens, 0)
-    max_output = max(max_output, 0)
-    rule = price.flat
-    if rule is not None:
-        max_in, max_out, reachable = rule.max_input, rule.max_output, [rule]
-    else:
-        reachable = _reachable(price, input_tokens, at)
-        max_in = max(rule.max_input for rule in reachable)
-        max_out = max(rule.max_output for rule in reachable)
-    total = input_tokens * max_in + max_output * max_out
-    return max(_with_units(total, rule.units, units) for rule in reachable)
+    input_tokens, max_output = max(input_tokens, 0), max(max_output, 0)
+    reachable = [price.flat] if price.flat is not None else _reachable(price, input_tokens, at)
+    base = input_tokens * max(rule.max_input for rule in reachable)
+    total = base = base + max_output * max(rule.max_output for rule in reachable)
+    for served in _reachable_tiers(price, tier):
+        own = served.rule
+        dear = base if own is None else input_tokens * own.max_input + max_output * own.max_output
+        total = max(total, -(-dear * served.top // served.bottom))
+    dearest = max(price.tools.values(), default=0)
+    return max(_with_units(total, rule.units, units) for rule in reachable) + max(calls, 0) * dearest
 
 
-def _cost_in_full(rule: _Rule, usage: Usage) -> int:
+def _reachable_tiers(price: Price, asked: str) -> Iterable[_Tier]:
+    if asked in OPEN_TIERS:
+        return [tier for name, tier in price.tiers.items() if not ASKED_TIERS.intersection(name.split("+"))]
+    if asked in USUAL_TIERS or asked in CHEAP_TIERS:
+        return [price.tiers[asked]] if asked in price.tiers else ()
+    return price.tiers.values()
+
+
+def _served(price: Price, name: str, rule: _Rule) -> _Tier:
+    """A tier that the price does not know costs what the dearest does that it knows; a cheap one as much as none."""
+    found = price.tiers.get(name)
+    if found is not None or name in CHEAP_TIERS:
+        return found or AS_LISTED
+    return max((AS_LISTED, *price.tiers.values()), key=lambda tier: _weight(tier.rule or rule) * tier.top / tier.bottom)
+
+
+def _cost_in_full(price: Price, rule: _Rule, usage: Usage) -> int:
+    tools = sum(price.tools.get(name, 0) * count for name, count in usage.server_tools)
+    units = rule.units
+    served = _served(price, usage.tier, rule) if usage.tier else AS_LISTED
+    rule = served.rule or rule
     rest = max(usage.input, 0)
     cached, rest = _take(usage.cached, rest)
     write, rest = _take(usage.cache_write, rest)
@@ -315,9 +374,10 @@ def _cost_in_full(rule: _Rule, usage: Usage) -> int:
     else:
         reasoning, rest = _take(usage.reasoning, rest)
         total += rest * rule.output + reasoning * rule.reasoning
-    if media is None or rule.units is None or rule.units.unit != media.unit:
-        return -(-total // PER)
-    return _with_units(total, rule.units, media.units)
+    total = -(-total * served.top // served.bottom)
+    if media is None or units is None or units.unit != media.unit:
+        return -(-total // PER) + tools
+    return _with_units(total, units, media.units) + tools
 
 
 def _with_units(pico: int, rate: UnitRate | None, units: int) -> int:
@@ -352,7 +412,11 @@ def _reachable(price: Price, input_tokens: int, at: float) -> list[_Rule]:
 
 def _last_resort(price: Price) -> _Rule:
     """Outside all dates (`covers` is False there and the catalogue says unpriced): the dearest row, never zero."""
-    return max(price.rules, key=lambda rule: rule.max_input + rule.max_output)
+    return max(price.rules, key=_weight)
+
+
+def _weight(rule: _Rule) -> int:
+    return rule.max_input + rule.max_output
 
 
 def _check_row(row: PriceRow, rows: tuple[PriceRow, ...]) -> None:
@@ -418,6 +482,13 @@ def _rule(row: PriceRow) -> _Rule:
         max_output=max(output, audio_out, reasoning, image_out, rate.thinking_output or 0),
         has_reasoning_rate=rate.thinking_output is not None or reasoning != output,
     )
+
+
+def _tier(given: Fraction | Rate) -> _Tier:
+    """A part of the price (above zero), or rates of its own."""
+    if isinstance(given, Rate):
+        return _Tier(rule=_rule(PriceRow(rate=given)))
+    return _Tier(given.numerator, given.denominator)
 
 
 def _midnight(day: date | None, default: float) -> float:

@@ -33,6 +33,7 @@ from naru.protocol.dialect import (
     family_of,
 )
 from naru.protocol.foreign_tools import without_foreign_tools
+from naru.protocol.images import with_images
 from naru.protocol.messages import (
     Event,
     Reasoning,
@@ -66,14 +67,24 @@ class Upstream(msgspec.Struct, frozen=True):
     origin: str = ""
 
 
+#: Address of a picture -> its content as a data: URI.
+Images = Mapping[str, str]
+
+
 class Bridge(Protocol):
-    """One pair of dialects. `replay` is given where turns are to be remembered (`Quirks.remembers_reasoning`)."""
+    """One pair of dialects. `replay` is given where turns are to be remembered (`Quirks.remembers_reasoning`), `images`
+    where their contents stand in for their addresses (`Quirks.needs_image_data`)."""
 
     #: Sound or images: slow to begin, and a stream asked for may be answered whole (whisper-1 ignores `stream`).
     is_media: bool
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         """The upstream's body; `is_stream` may be True where the caller's own is not (an upstream that only streams).
         Raises BadRequest, by name, for what the upstream cannot express."""
@@ -99,7 +110,12 @@ class PassThrough:
         self.dialect = dialect
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         if upstream.defaults:
             fields = {**upstream.defaults, **envelope.fields}
@@ -109,10 +125,11 @@ class PassThrough:
             # As from a caller who did not ask for usage: then the dialect asks for it itself.
             envelope = msgspec.structs.replace(envelope, fields=fields, is_stream=True, wants_usage=False)
         has_old_switch = not upstream.quirks.reads_soft_switch and has_switch(envelope)
-        if replay is not None or has_old_switch:
+        if replay is not None or has_old_switch or images:
             given = self.dialect.decode_request(envelope)
             request = restored(given, replay) if replay is not None else given
             request = switched(request) if has_old_switch else request
+            request = with_images(request, images) if images else request
             if request is not given:
                 request = msgspec.structs.replace(request, model=upstream.model, is_stream=is_stream)
                 return self.dialect.encode_request(request, upstream.quirks)
@@ -142,13 +159,20 @@ class Translation:
         self.upstream = upstream
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         decoded = self.client.decode_request(envelope)
         if replay is not None:
             decoded = restored(decoded, replay)
         if not upstream.quirks.reads_soft_switch and has_switch(envelope):
             decoded = switched(decoded)
+        if images:
+            decoded = with_images(decoded, images)
         request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
         request, dropped = without_foreign_tools(request, self.upstream.name)
         request, cut = _within_limit(request, upstream.quirks.max_output)
@@ -327,7 +351,12 @@ class PlainPassThrough:
         self.dialect = dialect
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         return self.dialect.forward(envelope, upstream.model, upstream.quirks)
 
@@ -353,7 +382,12 @@ class PlainTranslation:
         self.upstream = upstream
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         request = msgspec.structs.replace(self.client.decode_request(envelope), model=upstream.model)
         return self.upstream.encode_request(request, upstream.quirks)
@@ -378,7 +412,12 @@ class MediaPassThrough:
         self.dialect = dialect
 
     def request(
-        self, envelope: Envelope, upstream: Upstream, is_stream: bool, replay: Replay | None = None
+        self,
+        envelope: Envelope,
+        upstream: Upstream,
+        is_stream: bool,
+        replay: Replay | None = None,
+        images: Images | None = None,
     ) -> Forwarded:
         return self.dialect.forward(envelope, upstream.model)
 

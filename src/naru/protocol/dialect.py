@@ -108,6 +108,8 @@ class Quirks(Struct, frozen=True, kw_only=True):
     is_quota_retryable: bool = False
     #: The most output tokens of the model, from the catalogue; None: not known. For upstreams that must be told a limit.
     max_output: int | None = None
+    #: Takes pictures as data only: it refuses their addresses, or does not fetch them.
+    needs_image_data: bool = False
     #: A stream's count of input tokens holds the cached ones, where a whole answer's does not (OpenAI's models on Bedrock).
     stream_input_has_cache: bool = False
 

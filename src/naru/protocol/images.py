@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from naru.protocol.dialect import CHAT, ClientSide, Dialect, Envelope, family_of
 from naru.protocol.messages import Image, Message, Part, Request, ToolResult
 
 
@@ -16,6 +19,13 @@ def image_urls(request: Request) -> Iterator[str]:
             for inner in part.parts if isinstance(part, ToolResult) else (part,):
                 if isinstance(inner, Image) and inner.url.startswith(("http://", "https://")):
                     yield inner.url
+
+
+def addresses(dialect: ClientSide, envelope: Envelope) -> list[str]:
+    """The same of a request that was only read, in the order they stand; none outside conversations."""
+    if family_of(dialect.name) != CHAT:
+        return []
+    return list(dict.fromkeys(image_urls(cast(Dialect, dialect).decode_request(envelope))))
 
 
 def with_images(request: Request, images: Mapping[str, str]) -> Request:
@@ -37,3 +47,11 @@ def _filled(part: Part, images: Mapping[str, str]) -> Part:
         )
         return replace(part, parts=inner)
     return part
+
+
+def place_of(url: str) -> str:
+    """Its host, and its port where it names one; empty where there is none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:  # brackets that do not close
+        return ""

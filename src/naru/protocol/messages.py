@@ -27,7 +27,8 @@ class Text(Struct, frozen=True):
 
 
 class Image(Struct, frozen=True):
-    """`url` is https://… or a data: URI; the gateway never fetches it. `detail` is OpenAI's low | high | auto."""
+    """`url` is https://… or a data: URI; addresses are fetched only where `server.fetch_images` says so. `detail` is
+    OpenAI's low | high | auto."""
 
     url: str
     detail: str | None = None
@@ -212,6 +213,8 @@ class Usage(Struct, frozen=True):
     """Tokens as billed. `input` includes cached reads and cache writes, `output` includes reasoning (as OpenAI counts).
 
     `is_estimated` marks figures that Naru counted itself because the upstream reported none. `media` is None for text.
+    `tier` is how it was served, empty for as usual; `server_tools` are calls of tools that the provider ran itself, by name
+    (service.py).
     """
 
     input: int = 0
@@ -224,6 +227,8 @@ class Usage(Struct, frozen=True):
     audio_output: int = 0
     is_estimated: bool = False
     media: Media | None = None
+    tier: str = ""
+    server_tools: tuple[tuple[str, int], ...] = ()
 
     @property
     def total(self) -> int:

@@ -43,6 +43,8 @@ PROVIDER = Provider(
         thinking_style="none",
         # one answer a request (docs)
         has_n=False,
+        # a picture is bytes, or an object in S3 (docs)
+        needs_image_data=True,
     ),
     model_quirks=(
         (

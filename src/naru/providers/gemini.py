@@ -33,6 +33,8 @@ PROVIDER = Provider(
         thinking_style="gemini_level",
         # from 3 on the first call of each step goes back with its signature, else 400 (A6.5)
         remembers_reasoning=True,
+        # an address has to be a file of Google's own (A6.2)
+        needs_image_data=True,
         # texts of one batchEmbedContents (reported)
         max_inputs=100,
     ),

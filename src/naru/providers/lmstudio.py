@@ -17,6 +17,8 @@ PROVIDER = Provider(
         max_tokens_field="max_tokens",
         # one choice only (A7)
         has_n=False,
+        # a picture's address gets a 400: "'url' field must be a base64 encoded image" (reported)
+        needs_image_data=True,
         # the switch is on /responses alone (A7)
         thinking_style="none",
         # the server calls it so (A7)

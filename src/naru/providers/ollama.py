@@ -19,6 +19,8 @@ PROVIDER = Provider(
         max_tokens_field="max_tokens",
         # n is ignored, so a caller would get one choice in place of several (A7.3)
         has_n=False,
+        # pictures as base64 data URIs only (A7.3)
+        needs_image_data=True,
     ),
     is_local=True,
 )

@@ -11,6 +11,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message as SdkMessage
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.anthropic_messages.wire import NAME
@@ -36,6 +37,7 @@ from naru.protocol.messages import (
     ToolResult,
     Usage,
 )
+from naru.protocol.service import tier_of
 from tests.protocol.samples import (
     Json,
     compact,
@@ -260,6 +262,7 @@ def responses(draw: st.DrawFn, arguments: st.SearchStrategy[str] = sound | unsou
     reason = draw(st.sampled_from(reasons))
     word = draw(st.sampled_from([None, "pause_turn"])) if reason == "length" else None
     extra = {} if word is None else {"stop_reason": Raw(compact(word))}
+    tier = draw(optional(names))
     stop_sequence = draw(optional(words)) if reason == "stop" else None
     more = draw(extras) | {f"usage.{name}": raw for name, raw in draw(extras).items()}
     return Response(
@@ -267,8 +270,8 @@ def responses(draw: st.DrawFn, arguments: st.SearchStrategy[str] = sound | unsou
         model=draw(words),
         created=0,
         choices=(Choice(0, parts, reason, stop_sequence=stop_sequence, extra=extra),),
-        usage=draw(usages),
-        service_tier=draw(optional(names)),
+        usage=replace(draw(usages), tier=tier_of(tier)),
+        service_tier=tier,
         extra=more,
         dialect=NAME,
     )

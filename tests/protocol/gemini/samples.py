@@ -46,6 +46,7 @@ from tests.protocol.samples import (
     numbers,
     optional,
     positive,
+    served,
     texts,
     words,
 )
@@ -274,13 +275,14 @@ def choices(draw: st.DrawFn, index: int) -> Choice:
 @st.composite
 def responses(draw: st.DrawFn) -> Response:
     usage = draw(optional(usages))
+    tier = None if usage is None else draw(optional(names))  # it stands in the usage
     return Response(
         id=draw(texts),
         model=draw(words),
         created=draw(st.integers(0, 4_000_000_000)),
         choices=tuple(draw(choices(index)) for index in range(draw(st.integers(1, 2)))),
-        usage=usage,
-        service_tier=None if usage is None else draw(optional(names)),  # it stands in the usage
+        usage=served(usage, tier),
+        service_tier=tier,
         extra=draw(extras),
         dialect="gemini",
     )

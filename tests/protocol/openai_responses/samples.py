@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from naru.protocol.dialect import Envelope, Quirks
 from naru.protocol.messages import (
@@ -43,6 +44,7 @@ from tests.protocol.samples import (
     numbers,
     optional,
     positive,
+    served,
     texts,
     words,
 )
@@ -290,21 +292,26 @@ _answer_calls = st.builds(
 def responses(draw: st.DrawFn) -> Response:
     """Texts do not stand side by side: accumulated, they are one."""
     parts: list[Any] = draw(st.lists(_answer_thoughts, max_size=2))
-    parts += draw(st.lists(_opaque_items, max_size=1))
+    searches = draw(st.lists(_opaque_items, max_size=1))
+    parts += searches
     if draw(st.booleans()):
         parts.append(draw(_answer_texts))
     if draw(st.booleans()):
         parts.append(Refusal(draw(words)))
     calls = draw(st.lists(_answer_calls, max_size=2, unique_by=lambda each: each.id))
     parts += calls
+    tier = draw(optional(names))
+    usage = served(draw(optional(usages)), tier)
+    if usage is not None and searches:
+        usage = replace(usage, server_tools=(("web_search", 1),))  # each item that was billed is counted
     reasons: list[FinishReason] = ["tool_calls", "length"] if calls else ["stop", "length", "content_filter"]
     return Response(
         id=draw(words),
         model=draw(words),
         created=draw(counts),
         choices=(Choice(0, tuple(parts), draw(st.sampled_from(reasons))),),
-        usage=draw(optional(usages)),
-        service_tier=draw(optional(names)),
+        usage=usage,
+        service_tier=tier,
         extra=draw(extras),
         dialect=NAME,
     )

@@ -72,7 +72,9 @@ def plain(response: Response) -> tuple[Any, ...]:
     texts = "".join(part.text for part in choice.parts if isinstance(part, Text))
     thoughts = "".join(part.text for part in choice.parts if isinstance(part, Reasoning))
     calls = [(part.id, part.name, part.arguments) for part in choice.parts if isinstance(part, ToolCall)]
-    return texts, thoughts, calls, choice.finish_reason, response.usage
+    # other protocols have no place for a count of searches
+    usage = response.usage and replace(response.usage, server_tools=())
+    return texts, thoughts, calls, choice.finish_reason, usage
 
 
 def test_answers() -> None:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from naru.protocol.messages import Extra, Usage
 from naru.protocol.openai_chat.usage import MAX_TOKENS, naru_fields
-from naru.protocol.wire import BAD_JSON, is_object
+from naru.protocol.service import ServerTools, tier_of, tools_of
+from naru.protocol.wire import BAD_JSON, encode, is_object
 
 _KNOWN = frozenset(
     {
@@ -23,6 +24,7 @@ _KNOWN = frozenset(
     }
 )
 USAGE_PREFIX = "usage."
+_SERVED = ("service_tier", "speed", "inference_geo", "server_tool_use")
 
 
 class CacheCreation(Struct, gc=False):
@@ -38,6 +40,11 @@ class NaruUsage(Struct, gc=False):
     estimated: bool = False
 
 
+class ServerToolUse(Struct, gc=False):
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+
+
 class WireUsage(Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -46,6 +53,9 @@ class WireUsage(Struct, gc=False):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
     service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    server_tool_use: ServerToolUse | None = None
     naru: NaruUsage | None = None
 
     def counters(self) -> tuple[int | None, ...]:
@@ -70,13 +80,24 @@ def read_usage(raw: Raw | None) -> WireUsage | None:
     """None where there is none, or where it cannot be believed: wrong types, negative, or beyond reason."""
     if not is_object(raw):
         return None
-    try:
-        wire = _decode(raw)
-    except BAD_JSON:
+    wire = _read(raw)
+    if wire is None:
         return None
     if any(count is not None and not 0 <= count <= MAX_TOKENS for count in wire.counters()):
         return None
     return None if wire.input_tokens is None and wire.output_tokens is None else wire
+
+
+def _read(raw: Raw) -> WireUsage | None:
+    """The counters alone where what else stands there is of another type than Anthropic's."""
+    try:
+        return _decode(raw)
+    except BAD_JSON:
+        pass
+    try:
+        return _decode(encode({name: value for name, value in _decode_fields(raw).items() if name not in _SERVED}))
+    except BAD_JSON:
+        return None
 
 
 def usage_extra(raw: Raw | None) -> Extra:
@@ -120,12 +141,15 @@ class UsageCounter:
             return
         new = usage_of(wire)
         old = self._usage
+        if old is not None:  # the start alone names the tier; the end counts the tools
+            new = replace(new, tier=new.tier or old.tier, server_tools=new.server_tools or old.server_tools)
         self.has_output = True
         if old is None:
             self._usage = new
         elif not new.input and (not self._is_guess or wire.input_tokens is None):
             is_estimated = new.is_estimated or self._is_guess
-            self._usage = replace(old, output=new.output, reasoning=new.reasoning, is_estimated=is_estimated)
+            told = {"output": new.output, "reasoning": new.reasoning, "server_tools": new.server_tools}
+            self._usage = replace(old, **told, is_estimated=is_estimated)
         elif wire.cache_creation is None:
             # message_delta does not split the writes by lifetime. If all were for an hour so far, so are the others.
             writes = new.cache_write
@@ -153,7 +177,15 @@ def usage_of(wire: WireUsage) -> Usage:
         cache_write_1h=hour,
         reasoning=min((details.thinking_tokens or 0) if details is not None else 0, output),
         is_estimated=wire.naru is not None and wire.naru.estimated,
+        tier=tier_of(wire.service_tier, wire.speed, wire.inference_geo),
+        server_tools=_server_tools(wire.server_tool_use),
     )
+
+
+def _server_tools(wire: ServerToolUse | None) -> ServerTools:
+    if wire is None:
+        return ()
+    return tools_of([("web_search", wire.web_search_requests), ("web_fetch", wire.web_fetch_requests)])
 
 
 def usage_fields(usage: Usage) -> dict[str, object]:

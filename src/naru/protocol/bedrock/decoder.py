@@ -212,7 +212,7 @@ class ConverseStreamDecoder:
         """It comes last; a stream that ends without it is billed by an estimate."""
         if event.serviceTier is not None:
             events.append(ExtraDelta({"service_tier": Raw(encode(event.serviceTier.type))}))
-        usage = usage_of(event.usage, self._quirks.stream_input_has_cache)
+        usage = usage_of(event.usage, event.serviceTier, self._quirks.stream_input_has_cache)
         if usage is not None:
             events.append(UsageReport(usage))
         self._is_done = self._has_finish

@@ -51,7 +51,7 @@ def _response(body: bytes, answer: Answer, parts: tuple[Part, ...]) -> Response:
         model="",
         created=0,
         choices=(Choice(0, parts, reason, stop_sequence=stop_sequence),),
-        usage=usage_of(answer.usage),
+        usage=usage_of(answer.usage, answer.serviceTier),
         service_tier=answer.serviceTier.type if answer.serviceTier is not None else None,
         dialect=NAME,
     )

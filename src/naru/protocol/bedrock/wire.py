@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from naru.errors import UpstreamBroken
 from naru.protocol.messages import FinishReason, Usage
 from naru.protocol.openai_chat.usage import MAX_TOKENS
+from naru.protocol.service import tier_of
 
 NAME = "bedrock_converse"
 
@@ -158,7 +159,7 @@ def stop_sequence_of(fields: Any, reason: str | None) -> str | None:
     return found if isinstance(found, str) and reason == "stop_sequence" else None
 
 
-def usage_of(wire: WireUsage | None, counts_cache: bool = False) -> Usage | None:
+def usage_of(wire: WireUsage | None, tier: ServiceTier | None, counts_cache: bool = False) -> Usage | None:
     """Tokens as billed. None where nothing can be believed. `counts_cache`: inputTokens holds the cached ones too."""
     if wire is None:
         return None
@@ -175,6 +176,7 @@ def usage_of(wire: WireUsage | None, counts_cache: bool = False) -> Usage | None
         cached=read,
         cache_write=written - hour,
         cache_write_1h=hour,
+        tier=tier_of(tier.type) if tier is not None else "",
     )
 
 

@@ -15,7 +15,7 @@ from naru.protocol.dialect import Quirks
 from naru.protocol.gemini.errors import error_inside
 from naru.protocol.gemini.logprobs import shared_form
 from naru.protocol.gemini.parts import arguments_of, kind_of, media_of, split_call
-from naru.protocol.gemini.usage import WireUsage, usage_from, usage_of
+from naru.protocol.gemini.usage import WireUsage, grounding_of, usage_from, usage_of
 from naru.protocol.gemini.wire import NAME, mint_call_id, rfc3339, unix_of
 from naru.protocol.messages import (
     Event,
@@ -33,6 +33,7 @@ from naru.protocol.messages import (
     UsageReport,
     WholePart,
 )
+from naru.protocol.service import ServerTools, tier_of
 from naru.protocol.wire import (
     BAD_JSON,
     TRUE,
@@ -125,7 +126,9 @@ class AnswerReader:
         "_head",
         "_id",
         "_quirks",
+        "_served",
         "_tier",
+        "_tools",
         "has_content",
         "is_blocked",
         "model",
@@ -145,6 +148,8 @@ class AnswerReader:
         self.is_blocked = False
         self.output_chars = 0
         self.output_bytes = 0
+        self._served = ""
+        self._tools: ServerTools = ()
         self.usage: Usage | None = None
 
     @property
@@ -217,6 +222,7 @@ class AnswerReader:
 
     def _start(self, fields: Fields, events: list[Event]) -> None:
         tier = self._tier
+        self._tools = grounding_of(fields.get("candidates")) or self._tools
         has_news = self._note_usage(fields.get("usageMetadata"))
         extra = {name: raw for name, raw in fields.items() if name not in _HEAD_KEYS and not is_null(raw)}
         if self._head is None:
@@ -244,9 +250,12 @@ class AnswerReader:
             return False
         usage, tier = usage_of(raw)
         self._tier = tier or self._tier
+        self._served = tier_of(self._tier)
         return self._is_news(usage)
 
     def _is_news(self, usage: Usage | None) -> bool:
+        if usage is not None and (self._served or self._tools):
+            usage = replace(usage, tier=self._served, server_tools=self._tools)
         if usage is None or usage == self.usage:
             return False
         self.usage = usage

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from naru.protocol.messages import Usage
+from naru.protocol.service import ServerTools, tier_of, tools_of
 from naru.protocol.wire import BAD_JSON, decode_any, is_object
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
@@ -50,6 +51,36 @@ _COUNTERS = (
 )
 
 
+class _Chunk(Struct, gc=False):
+    maps: Raw | None = None
+
+
+class _Grounding(Struct, gc=False):
+    webSearchQueries: list[str] = []
+    groundingChunks: list[_Chunk] = []
+
+
+class _Grounded(Struct, gc=False):
+    groundingMetadata: _Grounding | None = None
+
+
+_decode_grounded = msgspec.json.Decoder(list[_Grounded]).decode
+
+
+def grounding_of(candidates: Raw | None) -> ServerTools:
+    """What Google searched for an answer: newer models bill each query, older ones the prompt that was grounded at all
+    (reference: genai-prices)."""
+    if candidates is None or b'"groundingMetadata"' not in bytes(candidates):
+        return ()
+    try:
+        found = [each.groundingMetadata for each in _decode_grounded(candidates) if each.groundingMetadata is not None]
+    except BAD_JSON:
+        return ()
+    queries = sum(len(each.webSearchQueries) for each in found)
+    has_maps = any(chunk.maps is not None for each in found for chunk in each.groundingChunks)
+    return tools_of([("web_search", queries), ("grounded_prompt", min(queries, 1)), ("maps", int(has_maps))])
+
+
 def usage_of(raw: Raw) -> tuple[Usage | None, str | None]:
     """Tokens as billed, and the service tier; None where nothing can be believed. Parts never exceed their whole."""
     try:
@@ -82,6 +113,7 @@ def usage_from(wire: WireUsage) -> Usage | None:
         audio_input=min(_audio(wire.promptTokensDetails) + _audio(wire.toolUsePromptTokensDetails), read),
         audio_output=min(_audio(wire.candidatesTokensDetails), output),
         is_estimated=wire.naru is not None and wire.naru.estimated,
+        tier=tier_of(wire.serviceTier),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import Usage
@@ -16,7 +17,7 @@ from naru.protocol.openai_chat.repair import index_of, object_fields, put_think,
 from naru.protocol.openai_chat.think import ThinkSplitter
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
 from naru.protocol.openai_chat.whole import check_bare_error, check_error
-from naru.protocol.openai_chat.wire import STANDARD_REASONS, CallFragment, Chunk, ChunkChoice, decode_chunk
+from naru.protocol.openai_chat.wire import STANDARD_REASONS, CallFragment, Chunk, ChunkChoice, decode_chunk, tier_in
 from naru.protocol.wire import (
     BAD_JSON,
     NULL,
@@ -49,6 +50,7 @@ class ChunkReader:
         "_quirks",
         "_slots",
         "_thinks",
+        "_tier",
         "chunk",
         "has_content",
         "output_bytes",
@@ -64,6 +66,7 @@ class ChunkReader:
         self._slots: dict[int, CallSlots] = {}
         self._thinks: dict[int, ThinkSplitter] = {}
         self._begun: set[int] = set()
+        self._tier: str | None = None
         self._finished: set[int] = set()
         self.chunk = Chunk([])
         self.has_content = False
@@ -117,6 +120,7 @@ class ChunkReader:
         if not self._is_clean(chunk):
             return self._read_repaired(data)
         self._note(chunk)
+        self._note_tier(chunk, data)
         return data
 
     def held_back(self) -> list[tuple[int, str, str]]:
@@ -156,6 +160,14 @@ class ChunkReader:
         return (len(fragments) == 1 or len({each.index for each in fragments}) == len(fragments)) and all(
             slots.is_clean(fragment) for fragment in fragments
         )
+
+    def _note_tier(self, chunk: Chunk, data: bytes) -> None:
+        """Looked for at the beginning and beside the usage: whoever names a tier does so in every chunk."""
+        if self._tier is not None and chunk.usage is None:
+            return
+        self._tier = tier_in(data) or self._tier or ""
+        if self.usage is not None and self._tier:
+            self.usage = replace(self.usage, tier=self._tier)
 
     def _note(self, chunk: Chunk) -> None:
         """Counts what the client is going to see."""
@@ -213,6 +225,7 @@ class ChunkReader:
         except BAD_JSON:
             raise unreadable("a stream event has fields of types that chat completions do not know") from None
         self._note(chunk)
+        self._note_tier(chunk, data)
         return data
 
     def _repaired(self, fields: Fields) -> bytes:

@@ -30,6 +30,7 @@ from naru.protocol.openai_chat.repair import index_of, mint_call_id, object_fiel
 from naru.protocol.openai_chat.usage import usage_fields, usage_of
 from naru.protocol.openai_chat.whole import relay_whole
 from naru.protocol.openai_chat.wire import FINISH_REASONS, NAME, decode_usage
+from naru.protocol.service import tier_of
 from naru.protocol.wire import Fields, decode_fields, decode_list, encode, is_list, is_null, is_object, text_of
 
 RESPONSE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "error"})
@@ -70,14 +71,14 @@ def decode_response(body: bytes, quirks: Quirks) -> Response:
     """Raises UpstreamError for garbage and for an error in an answer of 200."""
     fields = object_fields(relay_whole(body, quirks).body)
     answer_id = text_of(fields.get("id")) or ""
-    usage = fields.get("usage")
+    usage, tier = fields.get("usage"), text_of(fields.get("service_tier"))
     return Response(
         id=answer_id,
         model=text_of(fields.get("model")) or "",
         created=created_of(fields),
         choices=tuple(_choice(decode_fields(raw), answer_id) for raw in decode_list(fields["choices"])),
-        usage=usage_of(decode_usage(usage)) if is_object(usage) else None,
-        service_tier=text_of(fields.get("service_tier")),
+        usage=usage_of(decode_usage(usage), tier_of(tier)) if is_object(usage) else None,
+        service_tier=tier,
         extra=rest_of(fields, RESPONSE_KEYS),
         dialect=NAME,
     )

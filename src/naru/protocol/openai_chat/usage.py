@@ -6,25 +6,33 @@ providers.md C8 names the fields; reliability.md A28 the faults: absent, null, n
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.wire import WireUsage, decode_usage
-from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of
+from naru.protocol.service import ServerTools, tools_of
+from naru.protocol.wire import Fields, decode_any, decode_fields, encode, is_object, raw_of, value_of
 
 #: No request reads or writes a hundred million tokens; a record that says so is not believed.
 MAX_TOKENS = 100_000_000
 
 _COUNTERS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_LOOSE_COUNTERS = ("reasoning_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
+_LOOSE_COUNTERS = (
+    "reasoning_tokens",
+    "prompt_cache_hit_tokens",
+    "num_cached_tokens",
+    "cached_tokens",
+    "num_search_queries",
+)
 _DETAILS = {
     "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "cache_creation_input_tokens", "audio_tokens"),
     "completion_tokens_details": ("reasoning_tokens", "audio_tokens"),
 }
 
 
-def usage_of(wire: WireUsage) -> Usage | None:
-    """Tokens as billed, or None where the record cannot be believed. Never negative; parts never exceed their whole.
+def usage_of(wire: WireUsage, tier: str = "") -> Usage | None:
+    """Tokens as billed, or None where the record cannot be believed. Never negative; parts never exceed their whole. `tier` is
+    the answer's (service.py).
 
     A total above input plus output is thinking that the upstream bills but left out of `completion_tokens`: recorded with
     Gemini's compatible endpoint (35 + 12 = 109), known of xAI. It is output.
@@ -63,7 +71,23 @@ def usage_of(wire: WireUsage) -> Usage | None:
         _between(audio_in, prompt),
         _between(audio_out, output),
         wire.naru is not None and wire.naru.estimated,
+        None,
+        tier,
+        ()
+        if not wire.num_search_queries and wire.server_tool_use is UNSET and wire.plugins is UNSET
+        else _searches(wire),
     )
+
+
+def _searches(wire: WireUsage) -> ServerTools:
+    """As Perplexity, OpenRouter ({"web_search_requests": 1}) or DashScope ({"search": {"count": 1}}) counts them."""
+    count: object = wire.num_search_queries
+    for raw, names in ((wire.server_tool_use, ("web_search_requests",)), (wire.plugins, ("search", "count"))):
+        found = None if raw is UNSET else value_of(raw)
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        count = found or count
+    return tools_of([("web_search", count)]) if type(count) is int else ()
 
 
 def _between(value: int, high: int) -> int:

@@ -6,10 +6,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from naru.protocol.dialect import Quirks, WholeAnswer
+from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.errors import error_inside
 from naru.protocol.openai_chat.repair import object_fields, repair_choice
 from naru.protocol.openai_chat.usage import is_sane, repair_usage, usage_of
 from naru.protocol.openai_chat.wire import STANDARD_REASONS, WholeAnswerProbe, WholeChoice, decode_whole
+from naru.protocol.service import tier_of
 from naru.protocol.wire import (
     BAD_JSON,
     NULL,
@@ -21,9 +23,12 @@ from naru.protocol.wire import (
     raw_of,
     text_of,
     unreadable,
+    value_of,
 )
 
 _BLANKS = b" \t\r\n"
+#: No tier, as nearly every answer says it.
+_USUAL = frozenset({b"null", b'"default"', b'"auto"'})
 
 
 def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
@@ -41,7 +46,17 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     check_error(probe.error, quirks)
     if not _is_clean(probe, quirks):
         return _relay_repaired(body, quirks)
-    return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe), _count(probe.choices))
+
+
+def _usage(probe: WholeAnswerProbe) -> Usage | None:
+    if probe.usage is None:
+        return None
+    raw = probe.service_tier
+    if raw is UNSET or bytes(raw) in _USUAL:
+        return usage_of(probe.usage)
+    tier = value_of(raw)
+    return usage_of(probe.usage, tier_of(tier) if isinstance(tier, str) else "")
 
 
 def check_error(error: Raw | UnsetType, quirks: Quirks) -> None:
@@ -104,7 +119,7 @@ def _relay_repaired(body: bytes, quirks: Quirks) -> WholeAnswer:
         probe = decode_whole(body)
     except BAD_JSON:
         raise unreadable("its fields have types that chat completions do not know") from None
-    return WholeAnswer(body, None if probe.usage is None else usage_of(probe.usage), _count(probe.choices))
+    return WholeAnswer(body, _usage(probe), _count(probe.choices))
 
 
 def _count(choices: list[WholeChoice]) -> int:

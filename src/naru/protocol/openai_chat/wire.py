@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from naru.protocol.service import tier_of
 from naru.protocol.wire import Fields, decode_fields
 
 NAME = "openai_chat"
@@ -54,7 +55,8 @@ class NaruUsage(Struct, gc=False):
 
 
 class WireUsage(Struct, gc=False):
-    """Usage as upstreams write it; -1 where a counter is absent. The stray names are SGLang's, DeepSeek's, Mistral's."""
+    """Usage as upstreams write it; -1 where a counter is absent. The stray names are SGLang's, DeepSeek's, Mistral's; of
+    searches OpenRouter's, Perplexity's, DashScope's."""
 
     prompt_tokens: int = -1
     completion_tokens: int = -1
@@ -65,6 +67,9 @@ class WireUsage(Struct, gc=False):
     prompt_cache_hit_tokens: int | None = 0
     num_cached_tokens: int | None = 0
     cached_tokens: int | None = 0
+    num_search_queries: int | None = 0
+    server_tool_use: Raw | UnsetType = UNSET
+    plugins: Raw | UnsetType = UNSET
     naru: NaruUsage | None = None
 
 
@@ -105,6 +110,7 @@ class WholeAnswerProbe(Struct, gc=False):
     choices: list[WholeChoice]
     usage: WireUsage | None = None
     error: Raw | UnsetType = UNSET
+    service_tier: Raw | UnsetType = UNSET
 
 
 class FunctionFragment(Struct, gc=False):
@@ -149,6 +155,25 @@ class Chunk(Struct, gc=False):
 
 decode_whole = msgspec.json.Decoder(WholeAnswerProbe).decode
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+class _Served(Struct, gc=False):
+    service_tier: str | None = None
+
+
+_decode_served = msgspec.json.Decoder(_Served).decode
+
+
+def tier_in(body: bytes) -> str:
+    """The tier that an answer, or a chunk of one, names; it has been read before."""
+    if b'"service_tier"' not in body:
+        return ""
+    try:
+        return tier_of(_decode_served(body).service_tier)
+    except msgspec.DecodeError:  # a tier that is no text
+        return ""
+
+
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 

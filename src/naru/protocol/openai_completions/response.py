@@ -13,6 +13,7 @@ from naru.protocol.dialect import Envelope, Quirks, WholeAnswer
 from naru.protocol.messages import Choice, Extra, FinishReason, Part, Reasoning, Refusal, Response, Text
 from naru.protocol.openai_chat.response import created_of, finish_of, rest_of
 from naru.protocol.openai_chat.usage import usage_fields, usage_of
+from naru.protocol.openai_chat.wire import tier_in
 from naru.protocol.openai_completions.logprobs import listed_form, shared_form
 from naru.protocol.openai_completions.wire import NAME, OBJECT, TextAnswer, TextChoice, read_answer
 from naru.protocol.wire import Fields, decode_fields, decode_objects, encode, is_null, raw_of, text_of, unreadable
@@ -24,7 +25,7 @@ CHOICE_KEYS = frozenset({"index", "text", "logprobs", "finish_reason", "reasonin
 def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     """The upstream's own bytes, unless something had to be put right. Raises UpstreamError."""
     body, answer = _read(body, quirks)
-    usage = None if answer.usage is None else usage_of(answer.usage)
+    usage = None if answer.usage is None else usage_of(answer.usage, tier_in(body))
     return WholeAnswer(body, usage, sum(len(choice.text or "") for choice in answer.choices))
 
 
@@ -45,7 +46,7 @@ def decode_response(body: bytes, quirks: Quirks) -> Response:
         model=text_of(fields.get("model")) or "",
         created=created_of(fields),
         choices=tuple(_choice(choice, raw) for choice, raw in zip(answer.choices, raws, strict=True)),
-        usage=None if answer.usage is None else usage_of(answer.usage),
+        usage=None if answer.usage is None else usage_of(answer.usage, tier_in(body)),
         service_tier=text_of(fields.get("service_tier")),
         extra=rest_of(fields, RESPONSE_KEYS),
         dialect=NAME,

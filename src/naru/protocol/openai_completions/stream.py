@@ -42,7 +42,9 @@ class TextReader(ChunkReader):
     def read(self, data: bytes) -> bytes:
         data, answer = read_answer(data, self._quirks)
         choices = [ChunkChoice(Delta(each.text), each.index, each.finish_reason or None) for each in answer.choices]
-        self._note(Chunk(choices, answer.usage))
+        chunk = Chunk(choices, answer.usage)
+        self._note(chunk)
+        self._note_tier(chunk, data)
         return data
 
 

@@ -15,7 +15,7 @@ from naru.protocol.openai_chat.relay import cut_off
 from naru.protocol.openai_responses.decoder import ENDS, read_event
 from naru.protocol.openai_responses.errors import failed_error
 from naru.protocol.openai_responses.response import answer_fields
-from naru.protocol.openai_responses.usage import priced_fields, read_usage
+from naru.protocol.openai_responses.usage import priced_fields, usage_of_response
 from naru.protocol.openai_responses.wire import StreamEvent, items_of, texts_of
 from naru.protocol.sse import Frame, SseSplitter, write_event
 from naru.protocol.tokens import estimate_tokens_bytes
@@ -41,7 +41,7 @@ def relay_whole(body: bytes, quirks: Quirks) -> WholeAnswer:
     if body[:1].isspace():  # DeepSeek keeps a waiting connection open with blank lines
         body = body.lstrip(b" \t\r\n")
     fields = answer_fields(body, quirks)
-    usage = read_usage(fields.get("usage"))
+    usage = usage_of_response(fields)
     try:
         return WholeAnswer(body, usage, sum(map(_written, items_of(fields["output"]))))
     except BAD_JSON:
@@ -178,7 +178,7 @@ class ResponsesStreamRelay:
         self.has_content = self.has_content or (is_list(output) and bool(decode_list(output)))
         self.is_finished = True
         told = fields.get("usage")
-        self.usage = read_usage(told)
+        self.usage = usage_of_response(fields)
         given = decode_fields(told) if self.usage is not None and is_object(told) else None
         usage = self.usage = self.usage or self._estimated()
         fields["usage"] = raw_of(priced_fields(usage, self._price(usage), given))
@@ -204,7 +204,7 @@ class ResponsesStreamRelay:
             response = decode_fields(event["response"]) if is_object(event.get("response")) else {}
         except BAD_JSON:
             return b""
-        usage = read_usage(response.get("usage"))
+        usage = usage_of_response(response)
         self.usage = self.usage if usage is None else usage
         if not self.has_content or event.get("type") != _FAILED:
             return b""

@@ -42,7 +42,7 @@ from naru.protocol.openai_responses.parts import (
     said_parts,
 )
 from naru.protocol.openai_responses.tools import Alias, aliases, unwrap_input
-from naru.protocol.openai_responses.usage import read_usage, usage_fields
+from naru.protocol.openai_responses.usage import usage_fields, usage_of_response
 from naru.protocol.openai_responses.wire import NAME
 from naru.protocol.wire import (
     BAD_JSON,
@@ -160,7 +160,7 @@ def end_of(fields: Fields, has_calls: bool) -> list[Event]:
         extra["service_tier"] = raw_of(tier)
     events: list[Event] = [ExtraDelta(extra)] if extra else []
     events.append(Finish(reason))
-    if (usage := read_usage(fields.get("usage"))) is not None:
+    if (usage := usage_of_response(fields)) is not None:
         events.append(UsageReport(usage))
     return events
 
