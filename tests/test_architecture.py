@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "catalog": {"protocol", "ledger.pricing"},
     "routing": {"protocol", "ledger.pricing"},
     "limits": {"protocol"},
-    "cache": {"protocol"},
+    "cache": {"protocol", "storage", "transport"},
     "storage": set(),
     "ledger": {"protocol", "storage", "limits", "ledger.pricing"},
     "transport": set(),

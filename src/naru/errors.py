@@ -3,7 +3,8 @@
     NaruError
     ├── BadRequest            400  the caller's request cannot be served as it is
     │   ├── TooLarge          413  body over the limit
-    │   └── UnsupportedMedia  415
+    │   ├── UnsupportedMedia  415
+    │   └── IdempotencyMismatch   422  an Idempotency-Key of another request
     ├── Unauthorized          401  no key, a wrong key, a revoked or expired key
     ├── Unpriced              402  the model has no price, and serving it would bill a silent zero
     ├── BudgetExceeded        402  a budget of the key, its team or its organisation has not enough left
@@ -86,6 +87,11 @@ class TooLarge(BadRequest):
 class UnsupportedMedia(BadRequest):
     status = 415
     code: str | None = "unsupported_media_type"
+
+
+class IdempotencyMismatch(BadRequest):
+    status = 422
+    code: str | None = "idempotency_mismatch"
 
 
 class Unauthorized(NaruError):

@@ -6,6 +6,7 @@ import hmac
 import itertools
 from collections.abc import Sequence
 
+from naru.cache.idempotency import Execution
 from naru.errors import NaruError
 from naru.ledger.ledger import Ask, Permit
 from naru.protocol.dialect import ClientSide, Envelope
@@ -31,8 +32,8 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "id", "is_sent", "is_started",
-        "key", "last_target", "permit", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "id", "is_sent",
+        "is_started", "key", "last_target", "permit", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -51,6 +52,7 @@ class Call:
         self.replay: Replay | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
+        self.execution: Execution | None = None
         self.is_started = False
 
     def passed_headers(self, target: Target) -> bytes:

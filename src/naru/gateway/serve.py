@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 import msgspec
 import structlog
 
+from naru.cache.idempotency import Idempotency, key_in
 from naru.cache.turns import TurnStore
 from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
 from naru.gateway import endings
@@ -78,6 +79,7 @@ class Gateway:
         self.live: dict[StreamAnswer, Call] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
         self.turns = TurnStore(ledger.clock)
+        self.idempotency = Idempotency(ledger.store, ledger.clock)
         self.loop = asyncio.get_running_loop()
 
     async def serve(self, exchange: Exchange) -> None:
@@ -95,6 +97,8 @@ class Gateway:
             self._refuse(call, InternalError(f"Naru failed on this request. Its log has the cause under {call.id}."))
         finally:
             self.metrics.in_flight -= 1
+            if call.execution is not None:
+                call.execution.end(call.is_sent)
 
     async def _serve(self, call: Call) -> None:
         """auth -> read -> plan -> reserve -> call -> relay -> settle. Nothing else happens to a request."""
@@ -102,6 +106,8 @@ class Gateway:
         call.envelope = envelope = self._read(call)
         route = self.table.resolve(envelope.model)
         allow_model(call.key, route.name)
+        if (key := key_in(call.exchange.headers)) is not None and not await self._is_first(call, key):
+            return
         order = plan(route, self.table.resolve, self.random, call.dialect.name)
         ask = call.ask(order.attempts, self.auth.pepper)
         call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
@@ -127,6 +133,12 @@ class Gateway:
         exchange = call.exchange
         path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
         return call.dialect.read(body, path, exchange.headers)
+
+    async def _is_first(self, call: Call, key: bytes) -> bool:
+        """Under an Idempotency-Key: whether the request is to be executed. If not, the answer of the first was told."""
+        call.execution = await self.idempotency.begin(call.exchange, key, call.key.owner)
+        call.exchange = call.execution or call.exchange
+        return call.execution is not None
 
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
@@ -297,5 +309,6 @@ class Gateway:
 
     def cut_streams(self) -> None:
         """At the end of the drain time: every open stream gets an in-band error."""
+        self.idempotency.stop()
         for answer in list(self.live):
             answer.cut(ShuttingDown("The gateway is restarting. Send the request again."))
