@@ -32,10 +32,11 @@ from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.serve import Gateway, Policy
-from naru.ledger.alerts import Alerts
+from naru.ledger.alerts import Alert, Alerts
 from naru.ledger.journal import Journal, read_records, segments
 from naru.ledger.ledger import Ledger
 from naru.ledger.recovery import WHOLE, recovered
+from naru.ledger.sweep import Sweep
 from naru.ledger.treasury import Treasury
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
@@ -62,6 +63,7 @@ from naru.transport.connect import Connector, Origin, Proxies
 from naru.transport.exchange import Exchange
 from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
+from naru.webhook import Hook, Webhook
 
 log = structlog.get_logger("naru")
 
@@ -143,6 +145,8 @@ class App:
         self.gateway: Gateway
         self.control: Control
         self.web: Starlette
+        self.webhook: Webhook | None = None
+        self.sweep: Sweep
         self._lock: IO[str] | None = None
         self._store: Store
         self._client: UpstreamClient
@@ -172,7 +176,12 @@ class App:
         deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
         is_power_safe = settings.ledger.durability == "power"
-        policy = Policy(settings.server.max_body_bytes, settings.server.on_disconnect == "abort", is_power_safe)
+        policy = Policy(
+            settings.server.max_body_bytes,
+            settings.server.on_disconnect == "abort",
+            is_power_safe,
+            settings.log.content,
+        )
         self.gateway = Gateway(
             auth,
             await self._open_ledger(),
@@ -182,6 +191,9 @@ class App:
             policy,
             Random(secrets.randbits(64)),
         )
+        self._start_webhook()
+        self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
+        self.sweep.start()
         self.web = self._web(auth)
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
@@ -206,10 +218,20 @@ class App:
         journal.remove_before(journal.number)
         treasury = Treasury(self._store, self.clock, INSTANCE)
         await treasury.load()
-        alerts = Alerts(treasury.budgets.get, lambda alert: None)
+        alerts = Alerts(treasury.budgets.get, self._tell_alert)
         rate = self.settings.ledger.krw_per_usd
         fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
         return Ledger(self._store, self.clock, journal, treasury, alerts, fx)
+
+    def _start_webhook(self) -> None:
+        alerts = self.settings.alerts
+        if alerts.webhook:
+            hook = Hook(alerts.webhook.reveal(), alerts.secret.reveal(), alerts.allow_private)
+            self.webhook = Webhook(self._client, self.clock, hook)
+
+    def _tell_alert(self, alert: Alert) -> None:
+        if self.webhook is not None:
+            self.webhook.tell(alert)
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -220,7 +242,10 @@ class App:
         self.is_draining = True
         if self._control_server is not None:
             self._control_server.close()
+        self.sweep.stop()
         self.gateway.cut_streams()
+        if self.webhook is not None:
+            await self.webhook.stop()
         await self._client.close()
         await self.gateway.ledger.end()
         if self._sandbox is not None:

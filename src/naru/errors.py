@@ -53,6 +53,8 @@ class NaruError(Exception):
     code: str | None = "internal_error"
     fault = Fault.NARU
     is_retryable = False
+    #: The message may repeat what the caller or a provider said. It is for the caller; logs and tables get `loggable`.
+    is_quoting = False
 
     def __init__(
         self,
@@ -69,6 +71,11 @@ class NaruError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @property
+    def loggable(self) -> str:
+        """The message, where it is all our own words."""
+        return "" if self.is_quoting else self.message
+
 
 class BadRequest(NaruError):
     """The request is not one that Naru or any upstream could serve."""
@@ -77,6 +84,7 @@ class BadRequest(NaruError):
     type = "invalid_request_error"
     code: str | None = "invalid_request"
     fault = Fault.CALLER
+    is_quoting = True
 
 
 class TooLarge(BadRequest):
@@ -210,6 +218,8 @@ class UpstreamAuth(UpstreamError):
 
 class UpstreamRefused(UpstreamError):
     """The provider answered with an error of its own; status, type and code are the provider's."""
+
+    is_quoting = True
 
     def __init__(
         self,

@@ -46,12 +46,14 @@ class Policy(msgspec.Struct, frozen=True):
 
     `abort_on_disconnect`: whether a plain (not streamed) call is dropped upstream when its client leaves. By default it is
     finished and billed exactly, because providers bill it in full either way (reliability.md 1.4). `is_power_safe`: the
-    journal is on the disk before anything is sent upstream and before a plain answer goes out.
+    journal is on the disk before anything is sent upstream and before a plain answer goes out. `keeps_content`: requests and
+    answers go into the ledger, redacted.
     """
 
     max_body_bytes: int
     abort_on_disconnect: bool = False
     is_power_safe: bool = False
+    keeps_content: bool = False
 
 
 class Gateway:
@@ -110,6 +112,8 @@ class Gateway:
             return
         order = plan(route, self.table.resolve, self.random, call.dialect.name)
         ask = call.ask(order.attempts, self.auth.pepper)
+        if self.policy.keeps_content:
+            call.record()
         call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
         if self.policy.is_power_safe:
             await self.ledger.durable()
@@ -150,6 +154,8 @@ class Gateway:
         await self._tell(call, whole)
 
     async def _tell(self, call: Call, whole: WholeAnswer) -> None:
+        if call.recording is not None:
+            call.recording.whole = whole
         usage = endings.usage_or_estimate(whole.usage, call.envelope, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         if self.policy.is_power_safe:
@@ -221,7 +227,7 @@ class Gateway:
                 call.note_failure(deployment.id, error, self.loop.time())
                 self.metrics.attempt_failed(deployment.id, error)
                 log.info(
-                    "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.message
+                    "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.loggable
                 )
                 # What one upstream cannot express another may; everything else that is final is final for all.
                 if not error.is_retryable and not isinstance(error, BadRequest):
@@ -251,6 +257,8 @@ class Gateway:
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None
+        if call.recording is not None and media is None:
+            relay = call.recording.watch(relay)
         answer = StreamAnswer(relay, self.loop, target.dialect.stream_type, media)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
@@ -286,12 +294,12 @@ class Gateway:
 
     def _settle(self, call: Call, end: Settlement) -> int:
         self.metrics.ended(call.dialect.name, end, self.loop.time() - call.started)
-        return call.permit.settle(end)
+        return call.permit.settle(call.recorded(end))
 
     def _refuse(self, call: Call, error: NaruError) -> None:
         self.metrics.refused(call.dialect.name, error)
         if error.fault.value != "caller":
-            log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.message)
+            log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.loggable)
         if call.is_started:
             call.exchange.write(call.dialect.encode_stream_error(error))
             call.exchange.finish()
