@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from naru.protocol import content
+from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.testing.clock import FakeClock
 from naru.testing.http import Exchange, RawServer
 from tests.harness import Gateway, running
@@ -123,6 +124,16 @@ async def test_a_record_is_bounded(tmp_path: Path) -> None:
         for text in kept.values():
             assert len(text) <= content.MAX_CHARS + len(content.CUT)
             assert "4111" not in text
+
+
+def test_a_secret_across_the_cut_is_not_half_shown() -> None:
+    """Wherever the end of a record falls in it."""
+    card = "4111 1111 1111 1111"
+    for offset in range(-len(card) - 5, 5):
+        text = ("word " * content.MAX_CHARS)[: content.MAX_CHARS + offset - 1] + " " + card + " tail" * 100
+        assert "4111" not in content.safe(text)
+        body = msgspec.json.encode([text])
+        assert "4111" not in content.Recording(OPENAI_CHAT, body, ()).content()
 
 
 async def test_failures_are_kept_with_their_words(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ class App:
         journal.remove_before(journal.number)
         treasury = Treasury(self._store, self.clock, INSTANCE)
         await treasury.load()
-        alerts = Alerts(treasury.budgets.get, self._tell_alert)
+        # Not `treasury.budgets.get`: `load` puts another table in its place.
+        alerts = Alerts(lambda budget: treasury.budgets.get(budget), self._tell_alert)
         rate = self.settings.ledger.krw_per_usd
         fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
         return Ledger(self._store, self.clock, journal, treasury, alerts, fx)

@@ -10,6 +10,7 @@ request waits for any of this, and no more than MAX_WAITING alerts wait here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections import deque
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ class Webhook:
         self._head = f"POST {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: naru\r\ncontent-type: application/json\r\n"
         self._waiting: deque[Alert] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def tell(self, alert: Alert) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -74,6 +76,7 @@ class Webhook:
 
     async def stop(self) -> None:
         """What waits gets a last short time; the log has the rest."""
+        self._stopping.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_S)
             self._task.cancel()
@@ -88,8 +91,10 @@ class Webhook:
     async def _deliver(self, alert: Alert) -> None:
         why = ""
         for wait_s in (0.0, *self.waits_s):
+            if wait_s and self._stopping.is_set():
+                break
             if wait_s:
-                await asyncio.sleep(wait_s)
+                await self._pause(wait_s)
             try:
                 status = await self._post(alert)
             except NaruError as error:
@@ -103,6 +108,12 @@ class Webhook:
                 break  # the receiver does not want it, and will not in a minute
         self.given_up += 1
         log.error("an alert could not be delivered", id=alert_id(alert), why=why)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next attempt is due, or there will be no other time for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _post(self, alert: Alert) -> int:
         """One attempt. Raises UpstreamError, Overloaded."""
