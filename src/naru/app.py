@@ -33,6 +33,7 @@ from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.alerts import Alert, Alerts
+from naru.ledger.display import fx_of
 from naru.ledger.journal import Journal, read_records, segments
 from naru.ledger.ledger import Ledger
 from naru.ledger.recovery import WHOLE, recovered
@@ -203,7 +204,8 @@ class App:
         folder = self.settings.home / "journal"
         left = segments(folder)
         applied = await asyncio.wrap_future(self._store.position(INSTANCE))
-        entries, were_open = recovered(read_records(folder), applied, self.clock.now())
+        fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
+        entries, were_open = recovered(read_records(folder), applied, self.clock.now(), fx)
         if left:
             await asyncio.wrap_future(self._store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
         await asyncio.wrap_future(self._store.end_leases(INSTANCE))
@@ -220,8 +222,6 @@ class App:
         await treasury.load()
         # Not `treasury.budgets.get`: `load` puts another table in its place.
         alerts = Alerts(lambda budget: treasury.budgets.get(budget), self._tell_alert)
-        rate = self.settings.ledger.krw_per_usd
-        fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
         return Ledger(self._store, self.clock, journal, treasury, alerts, fx)
 
     def _start_webhook(self) -> None:

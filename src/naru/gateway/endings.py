@@ -13,6 +13,7 @@ import msgspec
 from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
+from naru.ledger.display import krw
 from naru.ledger.ledger import Settlement
 from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Usage
@@ -124,6 +125,14 @@ def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after-ms", b"%d" % int(wait * 1000)))
     if error.fault is Fault.UPSTREAM and error.status != 429:
         headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def cost_headers(nano: int, fx: str) -> list[tuple[bytes, bytes]]:
+    """What an answer cost, in USD and in the currency of `fx`."""
+    headers = [(b"x-naru-cost-usd", cost_usd(nano))]
+    if fx:
+        headers.append((b"x-naru-cost-krw", krw(nano, fx).encode()))
     return headers
 
 

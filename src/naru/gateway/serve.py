@@ -115,9 +115,9 @@ class Gateway:
         if self.policy.keeps_content:
             call.record()
         call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
-        if self.policy.is_power_safe:
-            await self.ledger.durable()
         try:
+            if self.policy.is_power_safe:
+                await self.ledger.durable()
             if envelope.is_stream:
                 await self._stream(call, order)
             else:
@@ -160,8 +160,7 @@ class Gateway:
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         if self.policy.is_power_safe:
             await self.ledger.durable()
-        headers = call.headers(whole.content_type)
-        headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
+        headers = call.headers(whole.content_type) + endings.cost_headers(cost, self.ledger.fx)
         call.exchange.reply(200, headers, whole.body)
 
     async def _stream(self, call: Call, order: Plan) -> None:
@@ -177,7 +176,7 @@ class Gateway:
         headers = call.headers(call.dialect.stream_type or answer.content_type) + STREAM_HEADERS
         if not answer.tells_errors:
             # Sound has no place for a usage, so what it costs follows from the request alone, and is known now.
-            headers.append((b"x-naru-cost-usd", endings.cost_usd(endings.sound_cost(call))))
+            headers += endings.cost_headers(endings.sound_cost(call), self.ledger.fx)
         exchange.start(200, headers)
         call.is_started = True
         self.live[answer] = call
@@ -253,7 +252,7 @@ class Gateway:
         """A stream that has shown its first content; of sound or images also a whole answer."""
         deployment = target.deployment
         assert deployment.price is not None
-        price = partial(call.permit.cost, deployment.price)
+        price = partial(call.permit.shown_cost, deployment.price)
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None
