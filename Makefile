@@ -11,7 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz bench lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture bench lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -25,6 +25,10 @@ clients: tests/clients/node/node_modules
 # Recorded provider traffic, from NARU_TRANSCRIPTS or ../shared/transcripts.
 test-transcripts: $(VENV)/.dev
 	$(BIN)/pytest -n $(WORKERS) -m transcripts -rs tests
+
+# The gateway killed again and again under load, for SECONDS; then its ledger is audited.
+torture: $(VENV)/.dev
+	$(BIN)/python tools/torture.py --seconds $(SECONDS)
 
 # Mutated bytes into every decoder, SECONDS for each.
 SECONDS ?= 60

@@ -70,6 +70,7 @@ def test_every_variable_of_the_table_is_read() -> None:
         "NARU_DRAIN_S": ("0.5", 0.5),
         "NARU_PRE_STOP_S": ("2", 2.0),
         "NARU_ON_DISCONNECT": ("abort", "abort"),
+        "NARU_QUEUE_S": ("1.5", 1.5),
         "NARU_STORE_URL": ("postgresql://x", Secret("postgresql://x")),
         "NARU_STORE_REDIS": ("redis://x", Secret("redis://x")),
         "NARU_LEDGER_DURABILITY": ("power", "power"),

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from naru import config, home
+from naru.allowances import Allowances
 from naru.catalog import load_catalog
 from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
@@ -32,13 +33,11 @@ from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.serve import Gateway, Policy
-from naru.ledger.alerts import Alert, Alerts
+from naru.ledger.alerts import Alert
 from naru.ledger.display import fx_of
-from naru.ledger.journal import Journal, read_records, segments
 from naru.ledger.ledger import Ledger
-from naru.ledger.recovery import WHOLE, recovered
+from naru.ledger.opening import open_ledger
 from naru.ledger.sweep import Sweep
-from naru.ledger.treasury import Treasury
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
@@ -56,7 +55,7 @@ from naru.providers import Provider, load_providers
 from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
-from naru.targets import Sign, Target, host_of, target_for
+from naru.targets import Sign, Target, Upstreams, host_of, target_for
 from naru.testing.sandbox import Sandbox
 from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
@@ -121,9 +120,6 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
     "gemini": GEMINI,
 }
 
-#: The name of this process in the leases of the store: a NARU_HOME has one at a time.
-INSTANCE = "local"
-
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
 
@@ -183,11 +179,12 @@ class App:
             is_power_safe,
             settings.log.content,
         )
+        ledger = await self._open_ledger()
         self.gateway = Gateway(
             auth,
-            await self._open_ledger(),
-            deployments.table(),
-            self.target,
+            ledger,
+            Allowances(lambda: ledger.treasury.accounts, self.clock, settings.server.queue_s),
+            Upstreams(deployments.table(), self.target),
             self.dialects,
             policy,
             Random(secrets.randbits(64)),
@@ -200,29 +197,8 @@ class App:
             self.first_keys = await self._make_first_keys()
 
     async def _open_ledger(self) -> Ledger:
-        """What a process that died left in its journal goes to the store first; then a journal of this process begins."""
-        folder = self.settings.home / "journal"
-        left = segments(folder)
-        applied = await asyncio.wrap_future(self._store.position(INSTANCE))
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
-        entries, were_open = recovered(read_records(folder), applied, self.clock.now(), fx)
-        if left:
-            await asyncio.wrap_future(self._store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
-        await asyncio.wrap_future(self._store.end_leases(INSTANCE))
-        if entries:
-            log.warning("the last process did not stop cleanly", recovered=len(entries), were_open=were_open)
-        try:
-            journal = Journal(folder)
-        except OSError as error:
-            raise ConfigError(
-                f"The journal in {folder} cannot be written: {error.strerror}. Free some space."
-            ) from error
-        journal.remove_before(journal.number)
-        treasury = Treasury(self._store, self.clock, INSTANCE)
-        await treasury.load()
-        # Not `treasury.budgets.get`: `load` puts another table in its place.
-        alerts = Alerts(lambda budget: treasury.budgets.get(budget), self._tell_alert)
-        return Ledger(self._store, self.clock, journal, treasury, alerts, fx)
+        return await open_ledger(self._store, self.clock, self.settings.home / "journal", self._tell_alert, fx)
 
     def _start_webhook(self) -> None:
         alerts = self.settings.alerts

@@ -31,6 +31,7 @@ from naru.ledger.pricing import (
     unit_rate,
     usd_to_nano,
 )
+from naru.limits.meters import Limits
 
 MIB = 1 << 20
 
@@ -76,6 +77,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     drain_s: Seconds = 30.0
     pre_stop_s: Annotated[float, Meta(ge=0)] = 1.0
     on_disconnect: Literal["finish", "abort"] = "finish"
+    queue_s: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
@@ -157,6 +159,7 @@ class DeploymentSettings(Struct, frozen=True, kw_only=True):
     region: str = ""
     endpoint: Literal["chat", "responses"] | None = None
     price: Price | None = None
+    limits: Limits | None = None
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
@@ -167,6 +170,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     price: Price | None = None
     timeouts: Timeouts = Timeouts()
+    limits: Limits | None = None
     hedge: HedgeSettings | None = None
 
 
@@ -260,7 +264,10 @@ class Reader:
             if field.required and name not in table:
                 raise self.error(f"{key}.{name}", "is missing")
         read = {name: self.value(fields[name].type, item, f"{key}.{name}") for name, item in table.items()}
-        return cls(**read, **fixed)
+        try:
+            return cls(**read, **fixed)
+        except ValueError as error:  # a struct that checks its own fields
+            raise self.error(key, str(error)) from None
 
     def value(self, kind: Any, value: object, key: str) -> Any:
         """One value as the annotation `kind` wants it."""

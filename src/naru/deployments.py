@@ -73,7 +73,7 @@ class Deployments:
 
     def _declared(self, model: ModelSettings) -> Route:
         deployments = tuple(self._of_model(model, deployment) for deployment in model.deployments)
-        return Route(model.name, deployments, model.fallbacks, model.strategy)
+        return Route(model.name, deployments, model.fallbacks, model.strategy, model.limits)
 
     def _of_model(self, model: ModelSettings, wanted: DeploymentSettings) -> Deployment:
         return self._deployment(self.settings.providers[wanted.provider], wanted.model, model, wanted)
@@ -125,6 +125,7 @@ class Deployments:
             timeouts=_timeouts(model),
             defaults=(offer or NO_OFFER).defaults,
             max_output=quirks.max_output,
+            limits=wanted.limits if wanted else None,
         )
 
     def _endpoints(

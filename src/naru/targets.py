@@ -9,7 +9,7 @@ import msgspec
 
 from naru.protocol.bridge import Upstream
 from naru.protocol.dialect import MEDIA_FAMILIES, Forwarded, UpstreamSide
-from naru.routing.table import Deployment
+from naru.routing.table import Deployment, Table
 from naru.transport.upstream import Pool
 
 #: Header lines that a provider wants of each request anew: from its body, whether it streams, and the time.
@@ -32,6 +32,13 @@ class Target(msgspec.Struct, frozen=True):
         """The pieces of a whole request. `more_headers` are lines, each with its line end."""
         head, body = self.stream_head if is_stream else self.whole_head, forwarded.body
         return head, b"%d\r\ncontent-type: %b\r\n%b\r\n" % (len(body), forwarded.content_type, more_headers), body
+
+
+class Upstreams(msgspec.Struct):
+    """Who answers which model, and how each of them is called in a dialect. Both change together."""
+
+    table: Table
+    target: Callable[[Deployment, str], Target]
 
 
 def target_for(

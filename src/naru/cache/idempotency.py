@@ -93,7 +93,9 @@ class Idempotency:
         is_cut = self.is_stopping and (status != 200 or execution.is_stream)
         if not is_answer or is_cut or status == 429 or not execution.is_whole or execution.is_too_large:
             return
-        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in execution.told)
+        # What is left of the limits is another matter by the time this is told again.
+        kept = [(name, value) for name, value in execution.told if not name.startswith(b"x-ratelimit-")]
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in kept)
         until = self.clock.now() + KEPT_S
         owner, key = execution.place
         # The store works in order: whoever asks again finds it, although nobody waits for it here.

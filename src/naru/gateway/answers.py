@@ -7,7 +7,6 @@ deployment; from then on bytes go straight to the client.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +15,7 @@ from naru.errors import NaruError, UpstreamBroken, UpstreamError
 from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.retry_after import retry_after
 from naru.targets import Target
+from naru.transport.encoding import inflate
 from naru.transport.exchange import Exchange
 from naru.transport.upstream import Connection, Headers
 
@@ -37,6 +37,9 @@ class Plain(msgspec.Struct, frozen=True):
 
     def header(self, name: bytes) -> bytes:
         return next((value for key, value in self.headers if key == name), b"")
+
+    def inflated(self) -> bytes:
+        return inflate(self.body, self.header(b"content-encoding"), MAX_ANSWER_BYTES)
 
 
 class PlainAnswer:
@@ -290,27 +293,6 @@ class StreamAnswer:
             self._future.set_result(None)
 
 
-def inflate(plain: Plain) -> bytes:
-    """The body with its content encoding undone; never more than MAX_ANSWER_BYTES of it (a gzip bomb ends here)."""
-    encoding = plain.header(b"content-encoding").lower()
-    if encoding in (b"", b"identity"):
-        return plain.body
-    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise UpstreamBroken(
-            f"The upstream answered in an encoding that was not asked for ({encoding.decode('latin-1')[:40]!r})."
-        )
-    try:
-        unpacker = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, told by the header
-        body = unpacker.decompress(plain.body, MAX_ANSWER_BYTES)
-    except zlib.error as error:
-        raise UpstreamBroken("The upstream's compressed answer is damaged.") from error
-    if unpacker.unconsumed_tail:
-        raise UpstreamBroken(f"The upstream's answer is larger than {MAX_ANSWER_BYTES} bytes.")
-    if not unpacker.eof:
-        raise UpstreamBroken("The upstream's compressed answer is cut off.", code="upstream_incomplete")
-    return body
-
-
 def typed(whole: WholeAnswer, plain: Plain) -> WholeAnswer:
     """With the upstream's own content type where the dialect leaves that to it."""
     if not whole.content_type:
@@ -324,6 +306,6 @@ def refusal(plain: Plain, target: Target, now: float) -> UpstreamError:
         return UpstreamBroken(
             f"The upstream redirected (status {plain.status}); Naru never follows that. Check base_url."
         )
-    error = target.dialect.decode_error(plain.status, inflate(plain), target.deployment.quirks)
+    error = target.dialect.decode_error(plain.status, plain.inflated(), target.deployment.quirks)
     error.retry_after_s = retry_after(plain.headers, now) or error.retry_after_s
     return error

@@ -11,6 +11,8 @@ import msgspec
 from naru.cache.idempotency import Execution
 from naru.errors import NaruError
 from naru.ledger.ledger import Ask, Permit, Settlement
+from naru.limits.admission import Hold
+from naru.limits.meters import Meter
 from naru.protocol.content import Recording, safe
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.replay import Replay
@@ -35,8 +37,8 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "id", "is_sent",
-        "is_started", "key", "last_target", "permit", "recording", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id",
+        "is_sent", "is_started", "key", "last_target", "meters", "permit", "recording", "replay", "started", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -50,6 +52,8 @@ class Call:
         self.attempts = 0
         self.attempt_started = started
         self.failures: list[Attempt] = []
+        self.meters: tuple[Meter, ...] = ()
+        self.holds: list[Hold] = []
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
         self.replay: Replay | None = None
@@ -90,6 +94,16 @@ class Call:
         if self.recording is None:
             return end
         return msgspec.structs.replace(end, content=self.recording.content())
+
+    def release(self, end: Settlement | None, now_ns: int) -> None:
+        """Gives back what the limits hold. None: nothing was sent. Where nothing is known of the tokens, none come back."""
+        holds, self.holds = self.holds, []
+        for hold in holds:
+            if end is None:
+                hold.cancel(now_ns)
+            else:
+                unknown = None if end.outcome != "failed" else 0
+                hold.release(unknown if end.usage is None else end.usage.total, now_ns)
 
     def has_left(self) -> bool:
         """Whether the client closed the connection."""

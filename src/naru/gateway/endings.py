@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
+from naru.errors import InternalError, NaruError, RateLimited, UpstreamAuth
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
-from naru.ledger.display import krw
 from naru.ledger.ledger import Settlement
 from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Usage
@@ -112,30 +111,3 @@ def unpriced(model: str) -> str:
         "set price = { input = …, output = … } (USD per million tokens; also per_minute of sound, per_million_characters, "
         'per_image) or price = "free" for it in naru.toml.'
     )
-
-
-def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
-    """What a client's own retry logic reads. Once every deployment was tried, a client should not multiply the attempts."""
-    headers: list[tuple[bytes, bytes]] = []
-    wait = error.retry_after_s
-    if wait is None and isinstance(error, Overloaded):
-        wait = 1.0
-    if wait is not None:
-        headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
-        headers.append((b"retry-after-ms", b"%d" % int(wait * 1000)))
-    if error.fault is Fault.UPSTREAM and error.status != 429:
-        headers.append((b"x-should-retry", b"false"))
-    return headers
-
-
-def cost_headers(nano: int, fx: str) -> list[tuple[bytes, bytes]]:
-    """What an answer cost, in USD and in the currency of `fx`."""
-    headers = [(b"x-naru-cost-usd", cost_usd(nano))]
-    if fx:
-        headers.append((b"x-naru-cost-krw", krw(nano, fx).encode()))
-    return headers
-
-
-def cost_usd(nano: int) -> bytes:
-    """Nano-dollars as a decimal USD figure, exact."""
-    return b"%d.%09d" % divmod(nano, 1_000_000_000)

@@ -11,22 +11,25 @@ from typing import TypeVar, cast
 import msgspec
 import structlog
 
+from naru.allowances import Allowances, Meters
 from naru.cache.idempotency import Idempotency, key_in
 from naru.cache.turns import TurnStore
 from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
 from naru.gateway import endings
-from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal, typed
+from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, refusal, typed
 from naru.gateway.auth import Auth, allow_model
 from naru.gateway.call import Call, RequestIds
+from naru.ledger.display import cost_headers
 from naru.ledger.ledger import Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
 from naru.protocol.dialect import Envelope, MediaRelay, WholeAnswer
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
+from naru.protocol.retry_after import retry_headers
 from naru.routing.plan import Plan, plan
-from naru.routing.table import Deployment, Table
-from naru.targets import Target
+from naru.routing.table import Route, Table
+from naru.targets import Target, Upstreams
 from naru.transport.exchange import Exchange, HeaderList
 from naru.transport.upstream import Deadlines, Sink
 
@@ -63,16 +66,16 @@ class Gateway:
         self,
         auth: Auth,
         ledger: Ledger,
-        table: Table,
-        target: Callable[[Deployment, str], Target],
+        allowances: Allowances,
+        upstreams: Upstreams,
         dialects: Dialects,
         policy: Policy,
         random: Random,
     ) -> None:
         self.auth = auth
         self.ledger = ledger
-        self.table = table
-        self.target = target
+        self.allowances = allowances
+        self.upstreams = upstreams
         self.dialects = dialects
         self.policy = policy
         self.random = random
@@ -83,6 +86,10 @@ class Gateway:
         self.turns = TurnStore(ledger.clock)
         self.idempotency = Idempotency(ledger.store, ledger.clock)
         self.loop = asyncio.get_running_loop()
+
+    @property
+    def table(self) -> Table:
+        return self.upstreams.table
 
     async def serve(self, exchange: Exchange) -> None:
         """Answers one request, whatever happens to it."""
@@ -111,10 +118,9 @@ class Gateway:
         if (key := key_in(call.exchange.headers)) is not None and not await self._is_first(call, key):
             return
         order = plan(route, self.table.resolve, self.random, call.dialect.name)
-        ask = call.ask(order.attempts, self.auth.pepper)
         if self.policy.keeps_content:
             call.record()
-        call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
+        await self._admit(call, route, order)
         try:
             if self.policy.is_power_safe:
                 await self.ledger.durable()
@@ -125,6 +131,18 @@ class Gateway:
         except BaseException as error:
             if not call.permit.is_settled:
                 self._settle(call, endings.failed(call, error))
+            raise
+
+    async def _admit(self, call: Call, route: Route, order: Plan) -> None:
+        """Every limit and every budget, or none of them. Waits only where a place or a lease is missing."""
+        call.meters = meters = self.allowances.path(call.key, route)
+        if meters:
+            call.holds.append(await self.allowances.admit(meters, call.envelope, call.exchange.headers))
+        ask = call.ask(order.attempts, self.auth.pepper)
+        try:
+            call.permit = self.ledger.reserve_now(ask) or await self.ledger.reserve(ask)
+        except BaseException:
+            call.release(None, self.allowances.now_ns())
             raise
 
     def _read(self, call: Call) -> Envelope:
@@ -160,7 +178,8 @@ class Gateway:
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         if self.policy.is_power_safe:
             await self.ledger.durable()
-        headers = call.headers(whole.content_type) + endings.cost_headers(cost, self.ledger.fx)
+        headers = call.headers(whole.content_type) + self._limit_headers(call)
+        headers += cost_headers(cost, self.ledger.fx)
         call.exchange.reply(200, headers, whole.body)
 
     async def _stream(self, call: Call, order: Plan) -> None:
@@ -173,10 +192,12 @@ class Gateway:
             return
         call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
         exchange = call.exchange
-        headers = call.headers(call.dialect.stream_type or answer.content_type) + STREAM_HEADERS
+        headers = (
+            call.headers(call.dialect.stream_type or answer.content_type) + STREAM_HEADERS + self._limit_headers(call)
+        )
         if not answer.tells_errors:
             # Sound has no place for a usage, so what it costs follows from the request alone, and is known now.
-            headers += endings.cost_headers(endings.sound_cost(call), self.ledger.fx)
+            headers += cost_headers(endings.sound_cost(call), self.ledger.fx)
         exchange.start(200, headers)
         call.is_started = True
         self.live[answer] = call
@@ -214,7 +235,11 @@ class Gateway:
             call.attempts += 1
             call.attempt_started = self.loop.time()
             dialect = deployment.spoken(call.dialect.name, call.envelope)
-            call.last_target = target = self.target(deployment, dialect)
+            call.last_target = target = self.upstreams.target(deployment, dialect)
+            if (meters := self.allowances.of_deployment(deployment)) and (full := self._take(call, meters)) is not None:
+                errors.append(full)
+                call.note_failure(deployment.id, full, self.loop.time())
+                continue
             remembers = deployment.quirks.remembers_reasoning and "tools" in call.envelope.fields
             call.replay = Replay(self.turns.of(call.key.id), target.upstream.origin) if remembers else None
             try:
@@ -223,6 +248,8 @@ class Gateway:
                 if call.has_left():
                     return None
                 errors.append(error)
+                if meters:
+                    call.holds.pop().cancel(self.allowances.now_ns())
                 call.note_failure(deployment.id, error, self.loop.time())
                 self.metrics.attempt_failed(deployment.id, error)
                 log.info(
@@ -232,6 +259,15 @@ class Gateway:
                 if not error.is_retryable and not isinstance(error, BadRequest):
                     break
         raise endings.after_failures(errors)
+
+    def _take(self, call: Call, meters: Meters) -> NaruError | None:
+        """A deployment's own limits, for this attempt. What refuses here is no reason not to ask another."""
+        try:
+            call.holds.append(self.allowances.take(meters, call.envelope))
+        except NaruError as error:
+            error.is_retryable = True
+            return error
+        return None
 
     async def _fetch(self, call: Call, target: Target) -> WholeAnswer:
         """A plain answer, from an upstream that may only know streams."""
@@ -246,7 +282,7 @@ class Gateway:
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         tell = bridge.gathered if is_gathered else bridge.whole
-        return typed(tell(inflate(plain), call.envelope, quirks, call.replay), plain)
+        return typed(tell(plain.inflated(), call.envelope, quirks, call.replay), plain)
 
     async def _open(self, call: Call, target: Target) -> StreamAnswer | WholeAnswer:
         """A stream that has shown its first content; of sound or images also a whole answer."""
@@ -267,7 +303,7 @@ class Gateway:
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         if bridge.is_media:
-            return typed(bridge.whole(inflate(plain), call.envelope, deployment.quirks), plain)
+            return typed(bridge.whole(plain.inflated(), call.envelope, deployment.quirks), plain)
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
     async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
@@ -293,7 +329,10 @@ class Gateway:
 
     def _settle(self, call: Call, end: Settlement) -> int:
         self.metrics.ended(call.dialect.name, end, self.loop.time() - call.started)
-        return call.permit.settle(call.recorded(end))
+        cost = call.permit.settle(call.recorded(end))
+        if call.holds:
+            call.release(end, self.allowances.now_ns())
+        return cost
 
     def _refuse(self, call: Call, error: NaruError) -> None:
         self.metrics.refused(call.dialect.name, error)
@@ -304,7 +343,11 @@ class Gateway:
             call.exchange.finish()
             return
         status, body = call.dialect.encode_error(error)
-        call.exchange.reply(status, call.headers(b"application/json") + endings.retry_headers(error), body)
+        headers = call.headers(b"application/json") + retry_headers(error) + self._limit_headers(call)
+        call.exchange.reply(status, headers, body)
+
+    def _limit_headers(self, call: Call) -> HeaderList:
+        return self.allowances.headers(call.meters) if call.meters else []
 
     def _note_progress(self) -> None:
         """Every open stream, so that little is lost if this process dies."""

@@ -26,3 +26,16 @@ def krw(nano_usd: int, fx: str) -> str:
 def shown(nano_usd: int, fx: str) -> int:
     """The same cost, which a stream's last event then also tells in won."""
     return ShownCost(nano_usd, krw(nano_usd, fx)) if fx else nano_usd
+
+
+def cost_headers(nano: int, fx: str) -> list[tuple[bytes, bytes]]:
+    """What an answer cost, in USD and in the currency of `fx`."""
+    headers = [(b"x-naru-cost-usd", cost_usd(nano))]
+    if fx:
+        headers.append((b"x-naru-cost-krw", krw(nano, fx).encode()))
+    return headers
+
+
+def cost_usd(nano: int) -> bytes:
+    """Nano-dollars as a decimal USD figure, exact."""
+    return b"%d.%09d" % divmod(nano, 1_000_000_000)

@@ -9,6 +9,7 @@ import msgspec
 
 from naru.errors import BadRequest, NotFound
 from naru.ledger.pricing import Price
+from naru.limits.meters import Limits
 from naru.protocol.bridge import Upstream
 from naru.protocol.dialect import CHAT, MEDIA_FAMILIES, Envelope, Quirks, family_of
 
@@ -43,6 +44,7 @@ class Deployment(msgspec.Struct, frozen=True):
     defaults: Mapping[str, Any] = {}
     endpoints: Mapping[str, str] = {}
     max_output: int | None = None
+    limits: Limits | None = None
 
     @property
     def upstream(self) -> Upstream:
@@ -90,6 +92,7 @@ class Route(msgspec.Struct, frozen=True):
     deployments: tuple[Deployment, ...]
     fallbacks: tuple[str, ...] = ()
     strategy: str = "priority"
+    limits: Limits | None = None
 
 
 #: Makes the deployment for `provider/model` written out by the caller; None when there is no such provider.

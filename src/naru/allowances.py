@@ -1,0 +1,110 @@
+"""Which limits a request has to pass: its key's, its team's and organisation's, the model's; and a deployment's, at each call.
+
+A scope has one meter for as long as this process lives. A request that nothing limits costs one look into a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from naru.clock import Clock
+from naru.ledger.purses import lineage
+from naru.limits.admission import BATCH, INTERACTIVE, Admission, Hold
+from naru.limits.headers import headers
+from naru.limits.meters import Limits, Meter
+from naru.limits.refusals import NoPlace
+from naru.protocol.dialect import Envelope
+from naru.protocol.tokens import estimate_tokens_bytes
+from naru.routing.table import Deployment, Route
+from naru.storage.records import AccountRecord, KeyRecord, LimitRecord
+
+Meters = tuple[Meter, ...]
+Accounts = Mapping[str, AccountRecord]
+
+#: What an answer is taken to have where its request sets no limit, until the real figure is known.
+USUAL_OUTPUT = 1_024
+MAX_PATHS = 100_000
+#: A client says with this header that it can wait: `batch` goes behind everybody else.
+PRIORITY_HEADER = b"x-naru-priority"
+
+
+class Allowances:
+    """`accounts` gives the accounts as they stand; `queue_s` is how long a request may wait for a place."""
+
+    def __init__(self, accounts: Callable[[], Accounts], clock: Clock, queue_s: float = 0.0) -> None:
+        self.clock = clock
+        self.queue_s = queue_s
+        self.admission = Admission()
+        self._accounts = accounts
+        self._meters: dict[str, Meter] = {}
+        self._paths: dict[tuple[str, str], tuple[KeyRecord, Accounts, Meters]] = {}
+
+    def now_ns(self) -> int:
+        return int(self.clock.monotonic() * 1e9)
+
+    def path(self, key: KeyRecord, route: Route) -> Meters:
+        """The meters of a request, empty where nothing limits it. Changes of the key and of accounts are seen at once."""
+        place, accounts = (key.id, route.name), self._accounts()
+        found = self._paths.get(place)
+        if found is not None and found[0] is key and found[1] is accounts:
+            return found[2]
+        if len(self._paths) >= MAX_PATHS:
+            self._paths.clear()
+        meters = self._path(key, route, accounts)
+        self._paths[place] = key, accounts, meters
+        return meters
+
+    def _path(self, key: KeyRecord, route: Route, accounts: Accounts) -> Meters:
+        wanted = [(f"key {key.id}", key.owner, _limits(key.limits))]
+        for owner in lineage(key.owner, key.account, accounts)[1:]:
+            account = accounts[owner]
+            wanted.append((f"{account.kind} {account.name}", owner, _limits(account.limits)))
+        wanted.append((f"model {route.name}", f"model:{route.name}", route.limits))
+        return tuple(
+            meter
+            for words, scope, limits in wanted
+            if limits is not None and (meter := self._meter(words, scope, limits)).is_limited
+        )
+
+    def of_deployment(self, deployment: Deployment) -> Meters:
+        if deployment.limits is None:
+            return ()
+        return (self._meter(f"deployment {deployment.id}", f"deployment:{deployment.id}", deployment.limits),)
+
+    def _meter(self, words: str, scope: str, limits: Limits) -> Meter:
+        meter = self._meters.get(scope)
+        if meter is None:
+            meter = self._meters[scope] = Meter(words, limits)
+        elif meter.limits != limits:
+            self.admission.change(meter, limits, self.now_ns())
+        return meter
+
+    def take(self, meters: Meters, envelope: Envelope) -> Hold:
+        """All of them at once, without waiting. Raises RateLimited, BadRequest."""
+        return self.admission.take(meters, _tokens(envelope), self.now_ns())
+
+    async def admit(self, meters: Meters, envelope: Envelope, asked: Iterable[tuple[bytes, bytes]]) -> Hold:
+        """The same, with a bounded wait where only a place is missing. `asked` are the request's headers."""
+        try:
+            return self.take(meters, envelope)
+        except NoPlace:
+            if self.queue_s <= 0:
+                raise
+        can_wait = any(name == PRIORITY_HEADER and value.strip().lower() == b"batch" for name, value in asked)
+        priority = BATCH if can_wait else INTERACTIVE
+        return await self.admission.acquire(meters, _tokens(envelope), self.now_ns(), priority, self.queue_s)
+
+    def headers(self, meters: Meters) -> list[tuple[bytes, bytes]]:
+        return headers(meters, self.now_ns())
+
+
+def _limits(record: LimitRecord) -> Limits | None:
+    if record.rpm is None and record.tpm is None and record.concurrency is None:
+        return None
+    return Limits(rpm=record.rpm, tpm=record.tpm, concurrency=record.concurrency)
+
+
+def _tokens(envelope: Envelope) -> int:
+    limit = envelope.max_output_tokens
+    output = USUAL_OUTPUT if limit is None and envelope.estimate is None else limit or 0
+    return estimate_tokens_bytes(envelope.input_bytes) + output * envelope.n
