@@ -14,6 +14,7 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from naru.app import HOT, App
+from naru.clock import Clock
 from naru.config import load_settings
 from naru.control.service import NewKey
 from naru.storage.records import LedgerEntry
@@ -31,7 +32,7 @@ class Gateway:
         self.port = port
         self.key = key
         self.url = f"http://127.0.0.1:{port}"
-        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key or "none", max_retries=0)
 
     async def raw(self, data: bytes) -> bytes:
         """Everything the gateway says to these bytes until it closes (send `connection: close` for that)."""
@@ -88,12 +89,17 @@ def unchunk(data: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(
-    home: Path, config: str = "", way: str = "fast", prepare: Callable[[App], None] | None = None
+    home: Path,
+    config: str = "",
+    way: str = "fast",
+    prepare: Callable[[App], None] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
-    """A gateway with this naru.toml. `way`: fast (our protocol inside uvicorn) or asgi (plain ASGI under uvicorn)."""
+    """A gateway with this naru.toml. `way`: fast (our protocol inside uvicorn) or asgi (plain ASGI under uvicorn). A second one
+    in the same folder has the first one's keys, and none that it could show."""
     file = home / "naru.toml"
     file.write_text(config)
-    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}))
+    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}), clock)
     await app.start()
     if prepare is not None:
         prepare(app)
@@ -112,8 +118,8 @@ async def running(
     try:
         while not server.started:
             await asyncio.sleep(0)
-        assert app.first_keys is not None
-        gateway = Gateway(app, listener.getsockname()[1], app.first_keys.caller)
+        key = app.first_keys.caller if app.first_keys is not None else ""
+        gateway = Gateway(app, listener.getsockname()[1], key)
         yield gateway
         await gateway.openai.close()
     finally:

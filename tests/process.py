@@ -61,15 +61,16 @@ async def command(home: Path, *arguments: str, stdin: bytes = b"") -> tuple[int,
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, config: str = "") -> AsyncIterator[Process]:
-    """A gateway process on a free port; ended by its id if the test did not end it."""
+async def serving(folder: Path, config: str = "", log: Path | None = None) -> AsyncIterator[Process]:
+    """A gateway process on a free port; ended by its id if the test did not end it. `log` takes what it logs."""
     home = folder / "home"
     file = folder / "naru.toml"
     file.write_text(config)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "naru", "serve", "--port", "0", "--config", str(file), env=environment(home), cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    with (log or Path(os.devnull)).open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "naru", "serve", "--port", "0", "--config", str(file), env=environment(home), cwd=folder,
+            stdout=asyncio.subprocess.PIPE, stderr=errors,
+        )  # fmt: skip
     assert process.stdout is not None
     banner = ""
     async with asyncio.timeout(20):

@@ -81,6 +81,11 @@ def test_every_variable_of_the_table_is_read() -> None:
         "NARU_LEDGER_KRW_PER_USD": ("1390.5", Decimal("1390.5")),
         "NARU_CACHE_ENABLED": ("yes", True),
         "NARU_CACHE_TTL_S": ("9", 9.0),
+        "NARU_LOG_CONTENT": ("on", True),
+        "NARU_LOG_RETENTION_DAYS": ("7", 7),
+        "NARU_ALERTS_WEBHOOK": ("https://ops.example.com/?token=x", Secret("https://ops.example.com/?token=x")),
+        "NARU_ALERTS_SECRET": ("s", Secret("s")),
+        "NARU_ALERTS_ALLOW_PRIVATE": ("yes", True),
     }
     assert texts.keys() == environment_names().keys()
     settings = load_settings(None, BASE | {name: text for name, (text, _) in texts.items()}, {})
@@ -467,6 +472,26 @@ def test_no_secret_shows_in_a_repr() -> None:
         assert "HUSH" not in shown
     assert settings.providers["openai"].api_key.reveal() == "HUSH"
     assert settings.providers["openai"].headers["X-Token"].reveal() == "HUSH"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ('webhook = "https://a.example/x"', "alerts.secret", "always signed"),
+        ('webhook = "https://a.example/x"\nsecret = ""', "alerts.secret", "always signed"),
+        ('secret = "s"', "alerts.webhook", "no address"),
+        ('webhook = "ftp://a.example"\nsecret = "s"', "alerts.webhook", "http:// or https://"),
+        ('webhook = "https://u:p@a.example"\nsecret = "s"', "alerts.webhook", "user or password"),
+        ('webhook = "http://10.0.0.1/x"\nsecret = "s"', "alerts.webhook", "allow_private = true"),
+        ('webhook = "http://[::1"\nsecret = "s"', "alerts.webhook", "not a URL"),
+    ],
+)
+def test_alerts_that_could_not_be_sent_or_trusted_are_refused(text: str, key: str, hint: str) -> None:
+    """Never unsigned, never to nowhere, and the message shows neither the address nor the secret."""
+    message = refusal(f"[alerts]\n{text}\n")
+    assert key in message
+    assert hint in message
+    assert "a.example" not in message
 
 
 def test_secrets_compare_by_value_and_know_whether_they_are_empty() -> None:

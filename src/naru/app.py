@@ -33,8 +33,11 @@ from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.serve import Gateway, Policy
+from naru.ledger.alerts import Alert
+from naru.ledger.display import fx_of
 from naru.ledger.ledger import Ledger
 from naru.ledger.opening import open_ledger
+from naru.ledger.sweep import Sweep
 from naru.log import configure as configure_log
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
@@ -61,6 +64,7 @@ from naru.transport.exchange import Exchange
 from naru.transport.fetch import ImageFetcher
 from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
+from naru.webhook import Hook, Webhook
 
 log = structlog.get_logger("naru")
 
@@ -139,6 +143,8 @@ class App:
         self.gateway: Gateway
         self.control: Control
         self.web: Starlette
+        self.webhook: Webhook | None = None
+        self.sweep: Sweep
         self._lock: IO[str] | None = None
         self._store: Store
         self._client: UpstreamClient
@@ -170,7 +176,9 @@ class App:
         server = settings.server
         images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
         is_power_safe = settings.ledger.durability == "power"
-        policy = Policy(server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images)
+        policy = Policy(
+            server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images, settings.log.content
+        )
         ledger = await self._open_ledger()
         self.gateway = Gateway(
             auth,
@@ -181,14 +189,26 @@ class App:
             policy,
             Random(secrets.randbits(64)),
         )
+        self._start_webhook()
+        self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
+        self.sweep.start()
         self.web = self._web(auth)
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
 
     async def _open_ledger(self) -> Ledger:
-        rate = self.settings.ledger.krw_per_usd
-        fx = f"{rate} KRW/USD" if self.settings.ledger.display_currency == "KRW" else ""
-        return await open_ledger(self._store, self.clock, self.settings.home / "journal", fx=fx)
+        fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
+        return await open_ledger(self._store, self.clock, self.settings.home / "journal", self._tell_alert, fx)
+
+    def _start_webhook(self) -> None:
+        alerts = self.settings.alerts
+        if alerts.webhook:
+            hook = Hook(alerts.webhook.reveal(), alerts.secret.reveal(), alerts.allow_private)
+            self.webhook = Webhook(self._client, self.clock, hook)
+
+    def _tell_alert(self, alert: Alert) -> None:
+        if self.webhook is not None:
+            self.webhook.tell(alert)
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -199,7 +219,10 @@ class App:
         self.is_draining = True
         if self._control_server is not None:
             self._control_server.close()
+        self.sweep.stop()
         self.gateway.cut_streams()
+        if self.webhook is not None:
+            await self.webhook.stop()
         await self._client.close()
         await self.gateway.ledger.end()
         if self._sandbox is not None:

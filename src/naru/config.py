@@ -7,7 +7,6 @@ names the file, the key and the nearest known name. docs/configuration.md lists 
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -15,18 +14,20 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from naru.catalog import load_catalog
 from naru.config_schema import (
     SECTIONS,
+    AlertSettings,
     CacheSettings,
     ClientSettings,
     DeploymentSettings,
     EngineSettings,
     LedgerSettings,
+    LogSettings,
     ModelSettings,
     ProviderSettings,
     ProxySettings,
@@ -40,15 +41,18 @@ from naru.config_schema import (
     nearest,
     without_none,
 )
+from naru.config_urls import is_loopback, is_private, url_problem
 from naru.errors import ConfigError
 from naru.providers import Provider, load_providers
 
 __all__ = [
+    "AlertSettings",
     "CacheSettings",
     "ClientSettings",
     "DeploymentSettings",
     "EngineSettings",
     "LedgerSettings",
+    "LogSettings",
     "ModelSettings",
     "ProviderSettings",
     "ProxySettings",
@@ -68,8 +72,6 @@ SANDBOX = "sandbox"
 SIGNING = ("access_key_id", "secret_access_key", "session_token")
 VARIABLE = re.compile(r"\$(\$?)\{(\w+)\}")
 PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-#: inet_aton reads 0x7f.1 and 2130706433 as addresses; whoever writes those hides something.
-ODD_ADDRESS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*", re.IGNORECASE)
 YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -131,8 +133,33 @@ def _base(home: Path, source: Path | None, sections: dict[str, dict[str, Any]], 
         store=StoreSettings(**sections["store"]),
         ledger=ledger,
         cache=CacheSettings(**sections["cache"]),
+        log=LogSettings(**sections["log"]),
+        alerts=_alerts(AlertSettings(**sections["alerts"]), reader),
         **sections[""],
     )
+
+
+def _alerts(settings: AlertSettings, reader: Reader) -> AlertSettings:
+    """Never unsigned: whoever receives an alert has to be able to tell that it is ours."""
+    if not settings.webhook:
+        if settings.secret:
+            raise reader.error("alerts.webhook", "is missing: there is a secret and no address to send to")
+        return settings
+    if not settings.secret:
+        raise reader.error(
+            "alerts.secret", "is missing: alerts are always signed. Any long random text; the receiver has it too"
+        )
+    try:
+        url = urlsplit(settings.webhook.reveal())
+        host = (url.hostname or "").rstrip(".")
+        problem = url_problem(url, host, takes_query=True)
+    except ValueError as error:
+        raise reader.error("alerts.webhook", f"is not a URL: {error}") from None
+    if problem:
+        raise reader.error("alerts.webhook", problem)
+    if not settings.allow_private and is_private(host):
+        raise reader.error("alerts.webhook", f"{host} is a private address; if that is meant, set allow_private = true")
+    return settings
 
 
 # --- Files and variables ------------------------------------------------------------------------------------------
@@ -369,49 +396,14 @@ class _Providers:
         try:
             url = urlsplit(text)
             host = (url.hostname or "").rstrip(".")
-            problem = _url_problem(url, host)
+            problem = url_problem(url, host)
         except ValueError as error:  # a port out of range, brackets that do not close
             raise self.reader.error(key, f"is not a URL: {error}") from None
         if problem:
             raise self.reader.error(key, problem)
-        if not provider.allow_private and _is_private(host) and not (kind.is_local and _is_loopback(host)):
+        if not provider.allow_private and is_private(host) and not (kind.is_local and is_loopback(host)):
             raise self.reader.error(key, f"{host} is a private address; if that is meant, set allow_private = true")
         return text if url.path else text + kind.address_path
-
-
-def _url_problem(url: SplitResult, host: str) -> str:
-    """What is wrong with an upstream's address, or nothing. Reading the port raises ValueError when it is none."""
-    if url.scheme not in ("http", "https"):
-        return "must begin with http:// or https://"
-    if url.username is not None or url.password is not None:
-        return "must not hold a user or password; the key belongs in api_key"
-    if url.query or url.fragment:
-        return "must not have a query or a fragment"
-    if not host or url.port == 0:
-        return "has no host"
-    if ODD_ADDRESS.fullmatch(host) and _address(host) is None:
-        return f"{host} is neither a name nor an address in plain form"
-    return ""
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
-
-
-def _is_private(host: str) -> bool:
-    """For literal addresses and localhost; what a name resolves to is checked when connecting."""
-    address = _address(host)
-    return _is_loopback(host) or (address is not None and not address.is_global)
 
 
 # --- Models -------------------------------------------------------------------------------------------------------

@@ -99,6 +99,21 @@ class LedgerSettings(Struct, frozen=True, kw_only=True):
     krw_per_usd: Annotated[Decimal, Meta(gt=0)] | None = None
 
 
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """`content`: whether requests and answers are kept in the ledger, redacted, for `retention_days`."""
+
+    content: bool = False
+    retention_days: Count = 30
+
+
+class AlertSettings(Struct, frozen=True, kw_only=True):
+    """Who is told of budget alerts. Addresses of webhooks hold tokens often enough to be secrets."""
+
+    webhook: Secret = Secret("")
+    secret: Secret = Secret("")
+    allow_private: bool = False
+
+
 class CacheSettings(Struct, frozen=True, kw_only=True):
     enabled: bool = False
     ttl_s: Seconds = 3600.0
@@ -197,6 +212,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     ledger: LedgerSettings = LedgerSettings()
     cache: CacheSettings = CacheSettings()
+    log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
     proxies: ProxySettings = ProxySettings()
     client: ClientSettings = ClientSettings()
     providers: dict[str, ProviderSettings] = {}
@@ -210,6 +227,8 @@ SECTIONS: dict[str, type[Struct]] = {
     "store": StoreSettings,
     "ledger": LedgerSettings,
     "cache": CacheSettings,
+    "log": LogSettings,
+    "alerts": AlertSettings,
 }
 
 

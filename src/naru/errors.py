@@ -3,7 +3,8 @@
     NaruError
     ├── BadRequest            400  the caller's request cannot be served as it is
     │   ├── TooLarge          413  body over the limit
-    │   └── UnsupportedMedia  415
+    │   ├── UnsupportedMedia  415
+    │   └── IdempotencyMismatch   422  an Idempotency-Key of another request
     ├── Unauthorized          401  no key, a wrong key, a revoked or expired key
     ├── Unpriced              402  the model has no price, and serving it would bill a silent zero
     ├── BudgetExceeded        402  a budget of the key, its team or its organisation has not enough left
@@ -52,6 +53,8 @@ class NaruError(Exception):
     code: str | None = "internal_error"
     fault = Fault.NARU
     is_retryable = False
+    #: The message may repeat what the caller or a provider said. It is for the caller; logs and tables get `loggable`.
+    is_quoting = False
 
     def __init__(
         self,
@@ -68,6 +71,11 @@ class NaruError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @property
+    def loggable(self) -> str:
+        """The message, where it is all our own words."""
+        return "" if self.is_quoting else self.message
+
 
 class BadRequest(NaruError):
     """The request is not one that Naru or any upstream could serve."""
@@ -76,6 +84,7 @@ class BadRequest(NaruError):
     type = "invalid_request_error"
     code: str | None = "invalid_request"
     fault = Fault.CALLER
+    is_quoting = True
 
 
 class TooLarge(BadRequest):
@@ -86,6 +95,11 @@ class TooLarge(BadRequest):
 class UnsupportedMedia(BadRequest):
     status = 415
     code: str | None = "unsupported_media_type"
+
+
+class IdempotencyMismatch(BadRequest):
+    status = 422
+    code: str | None = "idempotency_mismatch"
 
 
 class Unauthorized(NaruError):
@@ -204,6 +218,8 @@ class UpstreamAuth(UpstreamError):
 
 class UpstreamRefused(UpstreamError):
     """The provider answered with an error of its own; status, type and code are the provider's."""
+
+    is_quoting = True
 
     def __init__(
         self,

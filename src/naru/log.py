@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-SECRET = re.compile(r"\b(?:nka?-[0-9A-Za-z]{4})[0-9A-Za-z-]{20,}|\bsk-[0-9A-Za-z_-]{8,}|(?i:bearer)\s+\S{8,}")
+SECRET = re.compile(r"\b(?:nka?-[0-9A-Za-z]{4})[0-9A-Za-z-]{20,}|\b(?:sk|nv)-[0-9A-Za-z_-]{8,}|(?i:bearer)\s+\S{8,}")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from naru.errors import BadRequest
-from naru.gateway.endings import cost_usd, unpriced
+from naru.gateway.endings import unpriced
 from naru.gateway.serve import Gateway
+from naru.ledger.display import cost_usd
 from naru.ledger.pricing import upper_bound_nano
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.images import addresses

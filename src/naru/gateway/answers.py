@@ -1,16 +1,13 @@
-"""The two kinds of upstream answer, as sinks that transport pushes bytes into.
+"""Upstream answers on their way to a client.
 
-`PlainAnswer` is read whole. `StreamAnswer` holds back until the first content, so that a failure before it can go to another
-deployment; from then on bytes go straight to the client.
+A plain one is read whole (transport/whole.py). `StreamAnswer` is the sink for a stream: it holds back until the first content,
+so that a failure before it can go to another deployment; from then on bytes go straight to the client.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
-
-import msgspec
 
 from naru.errors import NaruError, UpstreamBroken, UpstreamError
 from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
@@ -18,71 +15,14 @@ from naru.protocol.retry_after import retry_after
 from naru.targets import Target
 from naru.transport.exchange import Exchange
 from naru.transport.upstream import Connection, Headers
+from naru.transport.whole import MAX_ANSWER_BYTES, Plain, PlainAnswer
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
 
 
 def client_left() -> UpstreamError:
     """Ends an attempt whose client is gone; nobody sees it but the ledger."""
     return UpstreamBroken("The client left.", code="client_gone")
-
-
-class Plain(msgspec.Struct, frozen=True):
-    """A whole answer: status, headers with lower-case names, body as it came (still compressed, if it was)."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    def header(self, name: bytes) -> bytes:
-        return next((value for key, value in self.headers if key == name), b"")
-
-
-class PlainAnswer:
-    """Sink for an answer that is read whole; `await future` for it."""
-
-    __slots__ = ("connection", "future", "headers", "is_over", "limit", "pieces", "size", "status")
-
-    def __init__(self, future: asyncio.Future[Plain], limit: int = MAX_ANSWER_BYTES) -> None:
-        self.future = future
-        self.limit = limit
-        self.connection: Connection | None = None
-        self.is_over = False
-        self.status = 0
-        self.headers: Headers = []
-        self.pieces: list[bytes] = []
-        self.size = 0
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-
-    def on_data(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > self.limit:
-            self.drop(UpstreamBroken(f"The upstream's answer is larger than {self.limit} bytes."))
-            return
-        self.pieces.append(data)
-        if self.connection is not None:
-            self.connection.progress(self)
-
-    def on_end(self) -> None:
-        self.is_over = True
-        if not self.future.done():
-            body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-            self.future.set_result(Plain(self.status, self.headers, body))
-
-    def on_failure(self, error: UpstreamError) -> None:
-        self.is_over = True
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def drop(self, error: UpstreamError) -> None:
-        """Gives up on the answer and closes its connection."""
-        if not self.is_over and self.connection is not None:
-            self.connection.abort(self)
-        self.on_failure(error)
 
 
 class Abandon:
@@ -290,27 +230,6 @@ class StreamAnswer:
             self._future.set_result(None)
 
 
-def inflate(plain: Plain) -> bytes:
-    """The body with its content encoding undone; never more than MAX_ANSWER_BYTES of it (a gzip bomb ends here)."""
-    encoding = plain.header(b"content-encoding").lower()
-    if encoding in (b"", b"identity"):
-        return plain.body
-    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise UpstreamBroken(
-            f"The upstream answered in an encoding that was not asked for ({encoding.decode('latin-1')[:40]!r})."
-        )
-    try:
-        unpacker = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, told by the header
-        body = unpacker.decompress(plain.body, MAX_ANSWER_BYTES)
-    except zlib.error as error:
-        raise UpstreamBroken("The upstream's compressed answer is damaged.") from error
-    if unpacker.unconsumed_tail:
-        raise UpstreamBroken(f"The upstream's answer is larger than {MAX_ANSWER_BYTES} bytes.")
-    if not unpacker.eof:
-        raise UpstreamBroken("The upstream's compressed answer is cut off.", code="upstream_incomplete")
-    return body
-
-
 def typed(whole: WholeAnswer, plain: Plain) -> WholeAnswer:
     """With the upstream's own content type where the dialect leaves that to it."""
     if not whole.content_type:
@@ -324,6 +243,6 @@ def refusal(plain: Plain, target: Target, now: float) -> UpstreamError:
         return UpstreamBroken(
             f"The upstream redirected (status {plain.status}); Naru never follows that. Check base_url."
         )
-    error = target.dialect.decode_error(plain.status, inflate(plain), target.deployment.quirks)
+    error = target.dialect.decode_error(plain.status, plain.inflated(), target.deployment.quirks)
     error.retry_after_s = retry_after(plain.headers, now) or error.retry_after_s
     return error

@@ -6,10 +6,14 @@ import hmac
 import itertools
 from collections.abc import Sequence
 
+import msgspec
+
+from naru.cache.idempotency import Execution
 from naru.errors import NaruError
 from naru.ledger.ledger import Ask, Permit, Settlement
 from naru.limits.admission import Hold
 from naru.limits.meters import Meter
+from naru.protocol.content import Recording, safe
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.replay import Replay
 from naru.routing.table import Deployment
@@ -33,8 +37,9 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "failures", "holds", "id", "images",
-        "is_sent", "is_started", "key", "last_target", "meters", "permit", "replay", "started", "ttft_s",
+        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id",
+        "images", "is_sent", "is_started", "key", "last_target", "meters", "permit", "recording", "replay", "started",
+        "ttft_s",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -56,6 +61,8 @@ class Call:
         self.images: dict[str, str] | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
+        self.execution: Execution | None = None
+        self.recording: Recording | None = None
         self.is_started = False
 
     def passed_headers(self, target: Target) -> bytes:
@@ -78,7 +85,17 @@ class Call:
     def note_failure(self, deployment: str, error: NaruError, now: float) -> None:
         """For the request's record: `now` is on the loop's clock."""
         took_us = int((now - self.attempt_started) * 1e6)
-        self.failures.append(Attempt(deployment, took_us, error.code, error.message[:200], error.status))
+        why = error.loggable if self.recording is None else safe(error.message)
+        self.failures.append(Attempt(deployment, took_us, error.code, why[:200] or None, error.status))
+
+    def record(self) -> None:
+        """From here on what is said goes into the request's record."""
+        self.recording = Recording(self.dialect, self.exchange.payload, self.exchange.headers)
+
+    def recorded(self, end: Settlement) -> Settlement:
+        if self.recording is None:
+            return end
+        return msgspec.structs.replace(end, content=self.recording.content())
 
     def release(self, end: Settlement | None, now_ns: int) -> None:
         """Gives back what the limits hold. None: nothing was sent. Where nothing is known of the tokens, none come back."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from naru.errors import Fault, InternalError, NaruError, Overloaded, RateLimited, UpstreamAuth
+from naru.errors import InternalError, NaruError, RateLimited, UpstreamAuth
 from naru.gateway.answers import StreamAnswer
 from naru.gateway.call import Call
 from naru.ledger.ledger import Settlement
@@ -47,7 +47,7 @@ def with_search(usage: Usage, call: Call) -> Usage:
 
 def cost_of(call: Call, price: Price, usage: Usage) -> int:
     """Nano-dollars, for the streams that tell their own."""
-    return call.permit.cost(price, with_search(usage, call))
+    return call.permit.shown_cost(price, with_search(usage, call))
 
 
 def usage_or_estimate(reported: Usage | None, call: Call, output_chars: int) -> Usage:
@@ -132,22 +132,3 @@ def unpriced(model: str) -> str:
         "set price = { input = …, output = … } (USD per million tokens; also per_minute of sound, per_million_characters, "
         'per_image) or price = "free" for it in naru.toml.'
     )
-
-
-def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
-    """What a client's own retry logic reads. Once every deployment was tried, a client should not multiply the attempts."""
-    headers: list[tuple[bytes, bytes]] = []
-    wait = error.retry_after_s
-    if wait is None and isinstance(error, Overloaded):
-        wait = 1.0
-    if wait is not None:
-        headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
-        headers.append((b"retry-after-ms", b"%d" % -int(-wait * 1000 // 1)))
-    if error.fault is Fault.UPSTREAM and error.status != 429:
-        headers.append((b"x-should-retry", b"false"))
-    return headers
-
-
-def cost_usd(nano: int) -> bytes:
-    """Nano-dollars as a decimal USD figure, exact."""
-    return b"%d.%09d" % divmod(nano, 1_000_000_000)

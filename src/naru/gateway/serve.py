@@ -12,12 +12,14 @@ import msgspec
 import structlog
 
 from naru.allowances import Allowances, Meters
+from naru.cache.idempotency import Idempotency, key_in
 from naru.cache.turns import TurnStore
 from naru.errors import BadRequest, InternalError, NaruError, ShuttingDown, TooLarge, Unpriced, UpstreamBroken
 from naru.gateway import endings
-from naru.gateway.answers import Abandon, PlainAnswer, StreamAnswer, inflate, refusal, typed
+from naru.gateway.answers import Abandon, StreamAnswer, refusal, typed
 from naru.gateway.auth import Auth, allow_model
 from naru.gateway.call import Call, RequestIds
+from naru.ledger.display import cost_headers
 from naru.ledger.ledger import Ledger, Settlement
 from naru.metrics import Metrics
 from naru.protocol.bridge import Bridge, Dialects
@@ -25,12 +27,14 @@ from naru.protocol.dialect import Envelope, MediaRelay, WholeAnswer
 from naru.protocol.images import addresses, place_of
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
+from naru.protocol.retry_after import retry_headers
 from naru.routing.plan import Plan, plan
 from naru.routing.table import Route, Table
 from naru.targets import Target, Upstreams, host_of
 from naru.transport.exchange import Exchange, HeaderList
 from naru.transport.fetch import ImageFetcher
 from naru.transport.upstream import Deadlines, Sink
+from naru.transport.whole import PlainAnswer
 
 T = TypeVar("T")
 
@@ -49,13 +53,15 @@ class Policy(msgspec.Struct, frozen=True):
     `abort_on_disconnect`: whether a plain (not streamed) call is dropped upstream when its client leaves. By default it is
     finished and billed exactly, because providers bill it in full either way (reliability.md 1.4). `is_power_safe`: the
     journal is on the disk before anything is sent upstream and before a plain answer goes out. `images` fetches pictures
-    by address for upstreams that take none; None: nothing is fetched.
+    by address for upstreams that take none; None: nothing is fetched. `keeps_content`: requests and answers go into the
+    ledger, redacted.
     """
 
     max_body_bytes: int
     abort_on_disconnect: bool = False
     is_power_safe: bool = False
     images: ImageFetcher | None = None
+    keeps_content: bool = False
 
 
 class Gateway:
@@ -83,6 +89,7 @@ class Gateway:
         self.live: dict[StreamAnswer, Call] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
         self.turns = TurnStore(ledger.clock)
+        self.idempotency = Idempotency(ledger.store, ledger.clock)
         self.loop = asyncio.get_running_loop()
 
     @property
@@ -104,6 +111,8 @@ class Gateway:
             self._refuse(call, InternalError(f"Naru failed on this request. Its log has the cause under {call.id}."))
         finally:
             self.metrics.in_flight -= 1
+            if call.execution is not None:
+                call.execution.end(call.is_sent)
 
     async def _serve(self, call: Call) -> None:
         """auth -> read -> plan -> reserve -> call -> relay -> settle. Nothing else happens to a request."""
@@ -111,11 +120,15 @@ class Gateway:
         call.envelope = envelope = self._read(call)
         route = self.table.resolve(envelope.model)
         allow_model(call.key, route.name)
+        if (key := key_in(call.exchange.headers)) is not None and not await self._is_first(call, key):
+            return
         order = plan(route, self.table.resolve, self.random, call.dialect.name)
+        if self.policy.keeps_content:
+            call.record()
         await self._admit(call, route, order)
-        if self.policy.is_power_safe:
-            await self.ledger.durable()
         try:
+            if self.policy.is_power_safe:
+                await self.ledger.durable()
             if envelope.is_stream:
                 await self._stream(call, order)
             else:
@@ -148,6 +161,12 @@ class Gateway:
         path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
         return call.dialect.read(body, path, exchange.headers)
 
+    async def _is_first(self, call: Call, key: bytes) -> bool:
+        """Under an Idempotency-Key: whether the request is to be executed. If not, the answer of the first was told."""
+        call.execution = await self.idempotency.begin(call.exchange, key, call.key.owner)
+        call.exchange = call.execution or call.exchange
+        return call.execution is not None
+
     # --- The two kinds of answer ----------------------------------------------------------------------------------
 
     async def _answer(self, call: Call, order: Plan) -> None:
@@ -158,12 +177,14 @@ class Gateway:
         await self._tell(call, whole)
 
     async def _tell(self, call: Call, whole: WholeAnswer) -> None:
+        if call.recording is not None:
+            call.recording.whole = whole
         usage = endings.usage_or_estimate(whole.usage, call, whole.output_chars)
         cost = self._settle(call, endings.settlement(call, "completed", 200, usage))
         if self.policy.is_power_safe:
             await self.ledger.durable()
         headers = call.headers(whole.content_type) + self._limit_headers(call)
-        headers.append((b"x-naru-cost-usd", endings.cost_usd(cost)))
+        headers += cost_headers(cost, self.ledger.fx)
         call.exchange.reply(200, headers, whole.body)
 
     async def _stream(self, call: Call, order: Plan) -> None:
@@ -181,7 +202,7 @@ class Gateway:
         )
         if not answer.tells_errors:
             # Sound has no place for a usage, so what it costs follows from the request alone, and is known now.
-            headers.append((b"x-naru-cost-usd", endings.cost_usd(endings.sound_cost(call))))
+            headers += cost_headers(endings.sound_cost(call), self.ledger.fx)
         exchange.start(200, headers)
         call.is_started = True
         self.live[answer] = call
@@ -237,7 +258,7 @@ class Gateway:
                 call.note_failure(deployment.id, error, self.loop.time())
                 self.metrics.attempt_failed(deployment.id, error)
                 log.info(
-                    "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.message
+                    "attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.loggable
                 )
                 # What one upstream cannot express another may; everything else that is final is final for all.
                 if not error.is_retryable and not isinstance(error, BadRequest):
@@ -266,7 +287,7 @@ class Gateway:
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         tell = bridge.gathered if is_gathered else bridge.whole
-        return typed(tell(inflate(plain), call.envelope, quirks, call.replay), plain)
+        return typed(tell(plain.inflated(), call.envelope, quirks, call.replay), plain)
 
     async def _open(self, call: Call, target: Target) -> StreamAnswer | WholeAnswer:
         """A stream that has shown its first content; of sound or images also a whole answer."""
@@ -276,6 +297,8 @@ class Gateway:
         bridge = self.dialects.between(call.dialect, target.dialect)
         relay = bridge.stream(call.envelope, deployment.quirks, price, call.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None
+        if call.recording is not None and media is None:
+            relay = call.recording.watch(relay)
         answer = StreamAnswer(relay, self.loop, target.dialect.stream_type, media)
         call.exchange.listener = answer
         await self._send(call, target, bridge, answer, is_stream=True)
@@ -285,7 +308,7 @@ class Gateway:
         if plain.status != 200:
             raise refusal(plain, target, self.ledger.clock.now())
         if bridge.is_media:
-            return typed(bridge.whole(inflate(plain), call.envelope, deployment.quirks), plain)
+            return typed(bridge.whole(plain.inflated(), call.envelope, deployment.quirks), plain)
         raise UpstreamBroken("The upstream answered a streamed request with something that is no stream.")
 
     async def _send(self, call: Call, target: Target, bridge: Bridge, sink: Sink, is_stream: bool) -> None:
@@ -323,7 +346,7 @@ class Gateway:
 
     def _settle(self, call: Call, end: Settlement) -> int:
         self.metrics.ended(call.dialect.name, end, self.loop.time() - call.started)
-        cost = call.permit.settle(end)
+        cost = call.permit.settle(call.recorded(end))
         if call.holds:
             call.release(end, self.allowances.now_ns())
         return cost
@@ -331,13 +354,13 @@ class Gateway:
     def _refuse(self, call: Call, error: NaruError) -> None:
         self.metrics.refused(call.dialect.name, error)
         if error.fault.value != "caller":
-            log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.message)
+            log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.loggable)
         if call.is_started:
             call.exchange.write(call.dialect.encode_stream_error(error))
             call.exchange.finish()
             return
         status, body = call.dialect.encode_error(error)
-        headers = call.headers(b"application/json") + endings.retry_headers(error) + self._limit_headers(call)
+        headers = call.headers(b"application/json") + retry_headers(error) + self._limit_headers(call)
         call.exchange.reply(status, headers, body)
 
     def _limit_headers(self, call: Call) -> HeaderList:
@@ -353,5 +376,6 @@ class Gateway:
 
     def cut_streams(self) -> None:
         """At the end of the drain time: every open stream gets an in-band error."""
+        self.idempotency.stop()
         for answer in list(self.live):
             answer.cut(ShuttingDown("The gateway is restarting. Send the request again."))

@@ -20,6 +20,7 @@ from naru.clock import Clock
 from naru.errors import Overloaded
 from naru.ledger import holds
 from naru.ledger.alerts import Alerts
+from naru.ledger.display import shown
 from naru.ledger.events import Closed, Open, Progress, encode
 from naru.ledger.holds import Candidate
 from naru.ledger.journal import Journal, Position
@@ -100,6 +101,10 @@ class Permit:
     def cost(self, price: Price, usage: Usage) -> int:
         """Nano-dollars for `usage` at the time the request began."""
         return cost_nano(price, usage, self.at)
+
+    def shown_cost(self, price: Price, usage: Usage) -> int:
+        """The same, for the caller's eyes: in the display currency too."""
+        return shown(self.cost(price, usage), self._ledger.fx)
 
     def progress(self, so_far: Settlement) -> None:
         """Notes what a stream would cost if it ended here: what is charged if this process dies."""

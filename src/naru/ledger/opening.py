@@ -36,7 +36,7 @@ async def open_ledger(
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Ledger:
     """`folder` is the journal's. Raises ConfigError where it cannot be read or written."""
-    await _recover(store, clock, folder)
+    await _recover(store, clock, folder, fx)
     try:
         journal = Journal(folder, segment_bytes)
     except OSError as error:
@@ -44,13 +44,15 @@ async def open_ledger(
     journal.remove_before(journal.number)
     treasury = Treasury(store, clock, INSTANCE)
     await treasury.load()
-    return Ledger(store, clock, journal, treasury, Alerts(treasury.budgets.get, tell), fx)
+    # Not `treasury.budgets.get`: `load` puts another table in its place.
+    alerts = Alerts(lambda budget: treasury.budgets.get(budget), tell)
+    return Ledger(store, clock, journal, treasury, alerts, fx)
 
 
-async def _recover(store: Store, clock: Clock, folder: Path) -> None:
+async def _recover(store: Store, clock: Clock, folder: Path, fx: str) -> None:
     left = segments(folder)
     applied = await asyncio.wrap_future(store.position(INSTANCE))
-    entries, were_open = recovered(read_records(folder), applied, clock.now())
+    entries, were_open = recovered(read_records(folder), applied, clock.now(), fx)
     if left:
         await asyncio.wrap_future(store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
     await asyncio.wrap_future(store.end_leases(INSTANCE))

@@ -19,9 +19,10 @@ from naru.storage.records import LedgerEntry
 WHOLE = 2**62
 
 
-def recovered(records: Iterable[Record], applied: Position, now: float) -> tuple[list[LedgerEntry], int]:
+def recovered(records: Iterable[Record], applied: Position, now: float, fx: str = "") -> tuple[list[LedgerEntry], int]:
     """The entries that the store does not have yet, and how many of them were left open. `applied`: how far the store has
-    come; with WHOLE as offset nothing up to that segment is looked at again."""
+    come; with WHOLE as offset nothing up to that segment is looked at again. `fx`: the rate of this process, for what was left
+    open."""
     entries: list[LedgerEntry] = []
     opened: dict[str, Open] = {}
     progress: dict[str, Progress] = {}
@@ -44,7 +45,7 @@ def recovered(records: Iterable[Record], applied: Position, now: float) -> tuple
             opened.pop(happening.entry.request_id, None)
             if record.end > applied:
                 entries.append(_closed(happening))
-    entries += [_left_open(each, progress.get(each.request_id), now) for each in opened.values()]
+    entries += [_left_open(each, progress.get(each.request_id), now, fx) for each in opened.values()]
     return entries, len(opened)
 
 
@@ -52,7 +53,7 @@ def _closed(closed: Closed) -> LedgerEntry:
     return closed.entry
 
 
-def _left_open(opened: Open, progress: Progress | None, now: float) -> LedgerEntry:
+def _left_open(opened: Open, progress: Progress | None, now: float, fx: str) -> LedgerEntry:
     return LedgerEntry(
         request_id=opened.request_id,
         at=opened.at,
@@ -80,5 +81,6 @@ def _left_open(opened: Open, progress: Progress | None, now: float) -> LedgerEnt
         attempts=1 if progress else 0,
         provider_cost_nano=progress.cost_nano if progress else 0,
         user_hash=opened.user_hash,
+        fx=fx,
         scopes=opened.scopes,
     )

@@ -139,6 +139,17 @@ class Forwarded(Struct):
     content_type: bytes = b"application/json"
 
 
+class ShownCost(int):
+    """Nano-dollars that are also told in won: `krw` is a decimal with every digit."""
+
+    krw: str
+
+    def __new__(cls, nano_usd: int, krw: str) -> ShownCost:
+        made = super().__new__(cls, nano_usd)
+        made.krw = krw
+        return made
+
+
 #: Prices a usage record in nano-dollars; handed in so that a stream can carry its own cost.
 Pricer = Callable[[Usage], int]
 

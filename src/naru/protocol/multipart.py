@@ -46,10 +46,16 @@ def boundary_of(content_type: bytes) -> bytes:
             "This endpoint takes a file as multipart/form-data. OpenAI's clients send it so; with curl use -F "
             "file=@speech.mp3 -F model=…",
         )
-    boundary = _parameters(content_type, found.end()).get(b"boundary", b"") if found is not None else b""
+    boundary = boundary_in(content_type)
     if not _BOUNDARY.fullmatch(boundary):
         raise malformed("its Content-Type has no boundary that can be read")
     return boundary
+
+
+def boundary_in(content_type: bytes) -> bytes:
+    """The boundary, or nothing where there is none that can be read."""
+    found = _TYPE.match(content_type)
+    return _parameters(content_type, found.end()).get(b"boundary", b"") if found is not None else b""
 
 
 def read_parts(body: bytes, boundary: bytes) -> list[Part]:

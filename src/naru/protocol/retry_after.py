@@ -1,4 +1,5 @@
-"""How long a provider asks to wait, from its headers or from the words of its message. Pure: the clock is an argument.
+"""How long a provider asks to wait, from its headers or from the words of its message; and how our callers are asked to. Pure:
+the clock is an argument.
 
 Sources: RFC 9110 10.2.3 (seconds or a date); providers.md A0.4 (retry-after-ms, decimal seconds, "try again in 1.3s").
 """
@@ -9,6 +10,8 @@ import math
 import re
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
+
+from naru.errors import Fault, NaruError, Overloaded
 
 #: reliability.md A13: nobody's header may take a deployment away for longer than five minutes.
 MAX_WAIT_S = 300.0
@@ -72,3 +75,17 @@ def _until(value: bytes, now: float) -> float | None:
 
 def _clamp(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_WAIT_S) if math.isfinite(seconds) else MAX_WAIT_S
+
+
+def retry_headers(error: NaruError) -> list[tuple[bytes, bytes]]:
+    """What a client's own retry logic reads. Once every deployment was tried, a client should not multiply the attempts."""
+    headers: list[tuple[bytes, bytes]] = []
+    wait = error.retry_after_s
+    if wait is None and isinstance(error, Overloaded):
+        wait = 1.0
+    if wait is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -int(-wait // 1))))
+        headers.append((b"retry-after-ms", b"%d" % -int(-wait * 1000 // 1)))
+    if error.fault is Fault.UPSTREAM and error.status != 429:
+        headers.append((b"x-should-retry", b"false"))
+    return headers

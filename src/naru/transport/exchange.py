@@ -32,8 +32,10 @@ class Exchange(Protocol):
     query: str
     headers: HeaderList
     client: str
-    is_gone: bool
     listener: Listener | None
+
+    @property
+    def is_gone(self) -> bool: ...
 
     @property
     def payload(self) -> bytes:

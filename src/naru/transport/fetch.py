@@ -14,7 +14,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from naru.errors import BadRequest, ConfigError, UpstreamError
 from naru.transport.connect import Origin
-from naru.transport.upstream import Connection, Deadlines, Headers, Pool, UpstreamClient
+from naru.transport.upstream import Deadlines, Pool, UpstreamClient
+from naru.transport.whole import Plain, PlainAnswer
 
 #: providers.md A1.3, A6.2: 20 MB is the most that any provider takes of one picture.
 MAX_BYTES = 20 * 1024 * 1024
@@ -62,30 +63,31 @@ class ImageFetcher:
             picture = await self._get(url, place)
             if picture.status not in _REDIRECTS:
                 return _data_uri(url, picture)
-            place = urljoin(place, picture.header(b"location"))
+            place = urljoin(place, picture.header(b"location").decode("latin-1"))
         raise _unreachable(url, f"it redirects more than {MAX_REDIRECTS} times")
 
-    async def _get(self, url: str, place: str) -> _Picture:
+    async def _get(self, url: str, place: str) -> Plain:
         """One hop. `url` is what the caller knows, `place` where a redirect has led."""
         origin, target = self._parts(url, place)
         pool = Pool(self.client, origin, max_connections=1)
-        picture = _Picture(url, asyncio.get_running_loop().create_future())
+        answer = PlainAnswer(asyncio.get_running_loop().create_future(), MAX_BYTES)
         try:
             connection = await pool.acquire(TIMEOUT_S)
             default = 443 if origin.scheme == "https" else 80
             host = origin.host if origin.port == default else f"{origin.host}:{origin.port}"
             head = f"GET {target} HTTP/1.1\r\nhost: {host}\r\naccept: image/*\r\naccept-encoding: identity\r\n"
             request = (f"{head}user-agent: naru\r\nconnection: close\r\n\r\n".encode("latin-1"),)
-            connection.send(request, picture, Deadlines(self.client.loop.time(), TIMEOUT_S, TIMEOUT_S, TIMEOUT_S))
-            await picture.future
+            connection.send(request, answer, Deadlines(self.client.loop.time(), TIMEOUT_S, TIMEOUT_S, TIMEOUT_S))
+            return await answer.future
         except UpstreamError as error:
+            if answer.size > MAX_BYTES:
+                raise _too_large(url, MAX_BYTES) from error
             hint = " Private addresses are not fetched." if error.code == "upstream_private_address" else ""
             raise _unreachable(url, f"it cannot be reached.{hint}") from error
         finally:
-            if picture.connection is not None:
-                picture.connection.abort(picture)
+            if answer.connection is not None:
+                answer.connection.abort(answer)
             pool.close()
-        return picture
 
     def _parts(self, url: str, place: str) -> tuple[Origin, str]:
         try:
@@ -101,47 +103,6 @@ class ImageFetcher:
         return origin, target
 
 
-class _Picture:
-    """See upstream.Sink: one answer, read whole up to the limit."""
-
-    def __init__(self, url: str, future: asyncio.Future[None]) -> None:
-        self.url = url
-        self.future = future
-        self.connection: Connection | None = None
-        self.is_over = False
-        self.status = 0
-        self.headers: Headers = []
-        self.pieces: list[bytes] = []
-        self.size = 0
-
-    def header(self, name: bytes) -> str:
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-
-    def on_data(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > MAX_BYTES:
-            self._fail(_too_large(self.url, MAX_BYTES))
-            return
-        self.pieces.append(data)
-
-    def on_end(self) -> None:
-        self.is_over = True
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def on_failure(self, error: UpstreamError) -> None:
-        self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self.is_over = True
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
 #: By their first bytes, whatever the server says: what comes in as a picture goes out as one.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -152,10 +113,10 @@ _SIGNATURES = (
 )
 
 
-def _data_uri(url: str, picture: _Picture) -> str:
+def _data_uri(url: str, picture: Plain) -> str:
     if picture.status != 200:
         raise _unreachable(url, f"it answers with status {picture.status}")
-    data = b"".join(picture.pieces)
+    data = picture.body
     media_type = next((name for start, name in _SIGNATURES if data.startswith(start)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         media_type = "image/webp"

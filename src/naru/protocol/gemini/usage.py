@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from naru.protocol.dialect import ShownCost
 from naru.protocol.messages import Usage
 from naru.protocol.service import ServerTools, tier_of, tools_of
 from naru.protocol.wire import BAD_JSON, decode_any, is_object
@@ -160,10 +161,13 @@ def _details(total: int, audio: int) -> list[dict[str, Any]]:
 
 
 def naru_fields(cost_nano_usd: int, is_estimated: bool) -> dict[str, Any]:
-    """What Naru adds to the usage of a stream: the cost in dollars, every digit of it, and whether the count is a guess."""
+    """What Naru adds to the usage of a stream: the cost in dollars (and won), every digit of it, and whether the count is a
+    guess."""
     whole, fraction = divmod(abs(cost_nano_usd), 1_000_000_000)
     digits = f"{whole}.{fraction:09d}".rstrip("0").rstrip(".")
     fields: dict[str, Any] = {"cost_usd": Raw(f"{'-' if cost_nano_usd < 0 else ''}{digits}".encode())}
+    if isinstance(cost_nano_usd, ShownCost):
+        fields["cost_krw"] = Raw(cost_nano_usd.krw.encode())
     if is_estimated:
         fields["estimated"] = True
     return fields

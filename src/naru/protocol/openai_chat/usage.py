@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, Raw
 
+from naru.protocol.dialect import ShownCost
 from naru.protocol.messages import Usage
 from naru.protocol.openai_chat.wire import WireUsage, decode_usage
 from naru.protocol.service import ServerTools, tools_of
@@ -184,8 +185,11 @@ def usage_fields(usage: Usage) -> dict[str, object]:
 
 
 def naru_fields(cost_nano_usd: int, is_estimated: bool) -> dict[str, object]:
-    """What Naru adds to the usage of a stream: the cost in dollars, every digit of it, and whether the count is a guess."""
+    """What Naru adds to the usage of a stream: the cost in dollars (and won), every digit of it, and whether the count is a
+    guess."""
     fields: dict[str, object] = {"cost_usd": usd_of(cost_nano_usd)}
+    if isinstance(cost_nano_usd, ShownCost):
+        fields["cost_krw"] = Raw(cost_nano_usd.krw.encode())
     if is_estimated:
         fields["estimated"] = True
     return fields
