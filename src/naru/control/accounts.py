@@ -70,7 +70,9 @@ class Accounts:
             record = replace(record, **made)
             await of(self.desk.store.save_account(record))
             await self.desk.treasury.load()
-            await self.desk.note(actor, "account.change", record.id, {n: msgspec.to_builtins(v) for n, v in made.items()})
+            await self.desk.note(
+                actor, "account.change", record.id, {n: msgspec.to_builtins(v) for n, v in made.items()}
+            )
         return record
 
     def closable(self, reference: str) -> AccountRecord:
@@ -95,7 +97,8 @@ class Accounts:
         if found is not None:
             closed = ", and is closed" if found.closed_at is not None else ""
             raise Conflict(
-                f"The {found.kind} {found.id} is named {name!r} already{closed}. Choose another name.", code="account_exists"
+                f"The {found.kind} {found.id} is named {name!r} already{closed}. Choose another name.",
+                code="account_exists",
             )
         return name
 

@@ -64,9 +64,9 @@ class KeyChange(Struct, forbid_unknown_fields=True):
     """PATCH /admin/keys/{key}: what is not sent stays. `expires` null: never."""
 
     name: str | UnsetType = UNSET
-    expires: str | None | UnsetType = UNSET
+    expires: str | UnsetType | None = UNSET
     models: list[str] | UnsetType = UNSET
-    account: str | None | UnsetType = UNSET
+    account: str | UnsetType | None = UNSET
     addresses: list[str] | UnsetType = UNSET
     limits: Limits | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
@@ -89,7 +89,7 @@ class NewAccount(Struct, forbid_unknown_fields=True):
 
 class AccountChange(Struct, forbid_unknown_fields=True):
     name: str | UnsetType = UNSET
-    parent: str | None | UnsetType = UNSET
+    parent: str | UnsetType | None = UNSET
     time_zone: str | UnsetType = UNSET
     limits: Limits | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
@@ -103,12 +103,12 @@ class NewBudget(Struct, forbid_unknown_fields=True):
     window: str = ""
     time_zone: str | None = None
     mode: str = "balanced"
-    alerts: list[float] = [0.8, 0.9, 1.0]
+    alerts: tuple[float, ...] = (0.8, 0.9, 1.0)
 
 
 class BudgetChange(Struct, forbid_unknown_fields=True):
     amount: str | UnsetType = UNSET
-    alerts: list[float] | UnsetType = UNSET
+    alerts: tuple[float, ...] | UnsetType = UNSET
 
 
 class NewCredit(Struct, forbid_unknown_fields=True):
@@ -126,8 +126,15 @@ class NewCode(Struct, forbid_unknown_fields=True):
     note: str = ""
 
 
+class RedemptionFor(Struct, forbid_unknown_fields=True):
+    """POST /admin/codes/redeem. `owner` is an account or a key, by id or name."""
+
+    code: str
+    owner: str
+
+
 class Redemption(Struct, forbid_unknown_fields=True):
-    """`to`: key (the caller's own) or account (that the key belongs to)."""
+    """POST /v1/credits/redeem. `to`: key (the caller's own) or account (that the key belongs to)."""
 
     code: str
     to: str = "key"
@@ -154,7 +161,8 @@ def tidy(text: str, size: int = 100) -> str:
 def check_name(text: str, what: str, param: str = "name") -> str:
     if not 1 <= len(text) <= MAX_NAME or not TEXT.fullmatch(text) or text != text.strip() or "/" in text:
         raise BadRequest(
-            f"{what} is 1 to {MAX_NAME} printable characters, without a slash and without a space at either end.", param=param
+            f"{what} is 1 to {MAX_NAME} printable characters, without a slash and without a space at either end.",
+            param=param,
         )
     return text
 

@@ -30,7 +30,9 @@ class Budgets:
         """The record, not yet kept. Raises BadRequest, or Conflict where the owner has one for the same window."""
         allowance = read_allowance(new.amount, self.desk.krw_per_usd, param)
         if allowance.window and new.window and allowance.window != new.window:
-            raise BadRequest(f"The amount says {allowance.window}, window says otherwise. Send one of them.", param="window")
+            raise BadRequest(
+                f"The amount says {allowance.window}, window says otherwise. Send one of them.", param="window"
+            )
         window = chosen(allowance.window or new.window or "total", WINDOWS, "window")
         zone = check_zone(new.time_zone) if new.time_zone is not None else self.desk.zone_of(owner)
         for other in self.of(owner):

@@ -7,7 +7,7 @@ from typing import Any
 
 from naru.control.asks import NewCode, NewCredit, Redemption, check_text, chosen, span_s
 from naru.control.desk import Actor, Desk, of
-from naru.control.money import NANO_PER_USD, Amount, read_amount, usd
+from naru.control.money import NANO_PER_USD, read_amount, usd
 from naru.errors import BadRequest, Conflict, NotFound
 from naru.storage.records import CodeRecord, CreditRecord, KeyRecord, ScopeRecord
 
@@ -27,7 +27,9 @@ class Credits:
         chosen(new.kind, KINDS, "kind")
         amount = read_amount(new.amount, self.desk.krw_per_usd, may_be_negative=new.kind == "adjust")
         if amount.nano == 0:
-            raise BadRequest("An amount of nothing changes nothing. Write one above zero.", code="invalid_amount", param="amount")
+            raise BadRequest(
+                "An amount of nothing changes nothing. Write one above zero.", code="invalid_amount", param="amount"
+            )
         record = CreditRecord(
             self.desk.new_id("crd"),
             owner,
@@ -50,7 +52,9 @@ class Credits:
         before = await self._scope(record.owner)
         if before.limit_nano + record.amount_nano > MAX_TOTAL_NANO:
             raise BadRequest(
-                f"Credits come to at most {MAX_TOTAL_NANO // NANO_PER_USD:,} USD in all.", code="invalid_amount", param="amount"
+                f"Credits come to at most {MAX_TOTAL_NANO // NANO_PER_USD:,} USD in all.",
+                code="invalid_amount",
+                param="amount",
             )
         if record.amount_nano < 0:
             await self.desk.treasury.recall(record.owner)
@@ -91,7 +95,8 @@ class Credits:
     async def balances(self) -> list[dict[str, Any]]:
         scopes = [scope for scope in await of(self.desk.store.scopes()) if scope.mode == "credit"]
         return [
-            {"owner": each.owner, "owner_name": self.desk.owner_name(each.owner), **self._balance(each)} for each in scopes
+            {"owner": each.owner, "owner_name": self.desk.owner_name(each.owner), **self._balance(each)}
+            for each in scopes
         ]
 
     def _balance(self, scope: ScopeRecord) -> dict[str, Any]:
@@ -145,23 +150,34 @@ class Credits:
     async def codes(self) -> list[CodeRecord]:
         return await of(self.desk.store.codes())
 
-    async def redeem(self, redemption: Redemption, key: KeyRecord) -> CreditRecord:
-        """Puts a code's worth into the credits of a caller's key, or of its account."""
+    async def redeem_by(self, key: KeyRecord, redemption: Redemption) -> CreditRecord:
+        """For a caller: into the credits of its key, or of its account."""
         chosen(redemption.to, ("key", "account"), "to")
         if redemption.to == "account" and key.account is None:
             raise BadRequest("This key belongs to no account. Redeem the code for the key itself.", param="to")
         owner = key.owner if redemption.to == "key" else key.account or ""
-        digest = self._digest(redemption.code)
+        return await self.redeem(redemption.code, owner, Actor(key.id, key.role))
+
+    async def redeem(self, text: str, owner: str, actor: Actor) -> CreditRecord:
+        """Raises NotFound (code_not_found), Conflict (code_used, code_expired)."""
+        digest = self._digest(text)
         async with self.desk.changing:
             code = await self._usable(digest)
-            amount = Amount(code.amount_nano, f"{usd(code.amount_nano)} USD")
+            said = f"{usd(code.amount_nano)} USD"
             credit = CreditRecord(
-                self.desk.new_id("crd"), owner, "code", amount.nano, self.desk.clock.now(), key.id, amount.said, note=code.id
+                self.desk.new_id("crd"),
+                owner,
+                "code",
+                code.amount_nano,
+                self.desk.clock.now(),
+                actor.id,
+                said,
+                note=code.id,
             )
             if await of(self.desk.store.redeem(digest, credit)) is None:
                 raise Conflict("This code was redeemed a moment ago.", code="code_used")
             await self.desk.treasury.load()
-            await self.desk.note(Actor(key.id, "caller"), "code.redeem", code.id, {"owner": owner, "nano": amount.nano})
+            await self.desk.note(actor, "code.redeem", code.id, {"owner": owner, "nano": code.amount_nano})
         return credit
 
     async def _usable(self, digest: bytes) -> CodeRecord:

@@ -47,7 +47,7 @@ class Keyring:
         async with self.desk.changing:
             record, text = self._minted(self._checked(new, actor))
             # Looked over before anything is made, so that a wrong one leaves nothing behind.
-            budget = self._budget(new.budget, record.id) if new.budget is not None else None
+            budget = self._budget(new, record.id) if new.budget is not None else None
             record = replace(record, account=await self._account(new, actor))
             await self._add(record)
             if budget is not None:
@@ -58,13 +58,9 @@ class Keyring:
     async def change(self, reference: str, change: KeyChange, actor: Actor) -> KeyRecord:
         async with self.desk.changing:
             record = self._changeable(reference, actor)
-            expires = change.expires
-            if expires is not UNSET and expires is not None:
-                expires = self.desk.clock.now() + lasting_s(expires, "expires")
             made: dict[str, Any] = changed(change, **self._made(change))
-            made.pop("expires", None)
-            if expires is not UNSET:
-                made["expires_at"] = expires
+            if "expires" in made:
+                made["expires_at"] = self._end(made.pop("expires"))
             record = replace(record, **made)
             await self._save(record)
             await self.desk.note(actor, "key.change", record.id, {name: audited(record)[name] for name in made})
@@ -119,19 +115,21 @@ class Keyring:
             actor.must_be("owner")
         if new.account is not None and new.team is not None:
             raise BadRequest("Send account or team, not both: a team is an account.", param="account")
-        now = self.desk.clock.now()
         return KeyRecord(
             "",
             check_name(new.name, "A key's name"),
             b"",
             new.role,
-            now,
-            now + lasting_s(new.expires, "expires") if new.expires is not None else None,
+            self.desk.clock.now(),
+            self._end(new.expires),
             models=check_texts(new.models, "models"),
             addresses=check_networks(new.addresses),
             limits=new.limits.record(),
             metadata=check_metadata(new.metadata),
         )
+
+    def _end(self, expires: str | None) -> float | None:
+        return self.desk.clock.now() + lasting_s(expires, "expires") if expires is not None else None
 
     def _minted(self, record: KeyRecord) -> tuple[KeyRecord, str]:
         minted = keys.mint(record.role, self.desk.entropy(keys.ENTROPY_BYTES))
@@ -144,8 +142,10 @@ class Keyring:
             return await self.accounts.team(new.team, actor)
         return self.accounts.open_one(new.account).id if new.account is not None else None
 
-    def _budget(self, text: str, owner: str) -> BudgetRecord:
-        return self.budgets.checked(NewBudget(owner, text), owner, "budget")
+    def _budget(self, new: NewKey, owner: str) -> BudgetRecord:
+        account = self.accounts.desk.account_or_none(new.account or new.team or "")
+        zone = account.time_zone if account is not None else "UTC"
+        return self.budgets.checked(NewBudget(owner, new.budget or "", time_zone=zone), owner, "budget")
 
     def _made(self, change: KeyChange) -> dict[str, Any]:
         made: dict[str, Any] = {}

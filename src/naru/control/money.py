@@ -19,7 +19,9 @@ MAX_NANO = 100_000_000 * NANO_PER_USD
 USD_DECIMALS = 9
 CURRENCIES = ("USD", "KRW")
 
-AMOUNT = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]{1,30})(?:\.(?P<part>[0-9]{1,30}))? ?(?P<currency>[A-Za-z]{1,10})", re.ASCII)
+AMOUNT = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>[0-9]{1,30})(?:\.(?P<part>[0-9]{1,30}))? ?(?P<currency>[A-Za-z]{1,10})", re.ASCII
+)
 EXAMPLES = 'such as "10usd", "0.5 USD" or "15000krw"'
 
 
@@ -42,7 +44,9 @@ def read_amount(text: str, krw_per_usd: Decimal | None, param: str = "amount", m
     """Raises BadRequest: invalid_amount, unknown_currency, no_exchange_rate."""
     match = AMOUNT.fullmatch(text.strip(" ")) if len(text) < 80 else None
     if match is None:
-        raise BadRequest(f"{text[:40]!r} is no amount of money. Write one {EXAMPLES}.", code="invalid_amount", param=param)
+        raise BadRequest(
+            f"{text[:40]!r} is no amount of money. Write one {EXAMPLES}.", code="invalid_amount", param=param
+        )
     currency = match["currency"].upper()
     if currency not in CURRENCIES:
         raise BadRequest(
@@ -51,7 +55,9 @@ def read_amount(text: str, krw_per_usd: Decimal | None, param: str = "amount", m
             param=param,
         )
     if match["sign"] and not may_be_negative:
-        raise BadRequest(f"{text[:40]!r}: an amount has no sign. Write one {EXAMPLES}.", code="invalid_amount", param=param)
+        raise BadRequest(
+            f"{text[:40]!r}: an amount has no sign. Write one {EXAMPLES}.", code="invalid_amount", param=param
+        )
     part = (match["part"] or "").rstrip("0")
     plain = f"{int(match['whole'])}{'.' + part if part else ''}"
     sign = "-" if match["sign"] == "-" else ""

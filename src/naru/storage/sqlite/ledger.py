@@ -126,7 +126,11 @@ class Entries:
         self, since: float, until: float, limit: int, before: str | None = None, only: Only = ALL
     ) -> Future[list[LedgerEntry]]:
         keys = None if only.keys is None else to_json(only.keys)
-        filters = (keys, keys, *(each for value in (only.model, only.outcome, only.user_hash) for each in (value, value)))
+        filters = (
+            keys,
+            keys,
+            *(each for value in (only.model, only.outcome, only.user_hash) for each in (value, value)),
+        )
         sql = (
             "WHERE at >= ? AND at < ? AND (? IS NULL OR key_id IN (SELECT value FROM json_each(?))) "
             "AND (? IS NULL OR model = ?) AND (? IS NULL OR outcome = ?) AND (? IS NULL OR user_hash = ?) "
@@ -161,7 +165,7 @@ class Entries:
         return self._database.read(problems)
 
 
-def _days_of(zone: ZoneInfo) -> Callable[[int], str]:
+def _days_of(zone: ZoneInfo) -> Callable[..., str]:
     """Says on which day of the zone an hour (Unix seconds) begins; each hour is looked at once."""
 
     @cache
