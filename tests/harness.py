@@ -14,6 +14,7 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from naru.app import HOT, App
+from naru.clock import Clock
 from naru.config import load_settings
 from naru.control.service import NewKey
 from naru.storage.records import LedgerEntry
@@ -88,12 +89,16 @@ def unchunk(data: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(
-    home: Path, config: str = "", way: str = "fast", prepare: Callable[[App], None] | None = None
+    home: Path,
+    config: str = "",
+    way: str = "fast",
+    prepare: Callable[[App], None] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway with this naru.toml. `way`: fast (our protocol inside uvicorn) or asgi (plain ASGI under uvicorn)."""
     file = home / "naru.toml"
     file.write_text(config)
-    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}))
+    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}), clock)
     await app.start()
     if prepare is not None:
         prepare(app)

@@ -165,8 +165,6 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
     found = []
     if settings.ledger.durability != "process":
         found.append(("ledger.durability", "entries survive a crash of the store, not yet one of the process"))
-    if settings.ledger.display_currency != "USD":
-        found.append(("ledger.display_currency", "figures are in USD"))
     if settings.cache.enabled:
         found.append(("cache.enabled", "no answer is cached"))
     if settings.store.redis.reveal():
