@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from naru.control.money import MAX_NANO, read_allowance, read_amount, usd, won
 from naru.errors import BadRequest
 
-RATE = Decimal("1390")
+RATE = Decimal(1390)
 
 
 @pytest.mark.parametrize(
