@@ -26,6 +26,7 @@ from naru.allowances import Allowances
 from naru.catalog import load_catalog
 from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
+from naru.control.desk import Desk
 from naru.control.local import ControlServer, serve_control
 from naru.control.service import Control, NewKey
 from naru.control.side import SideRoutes, family_of_caller, unknown_path
@@ -166,7 +167,6 @@ class App:
         self._store = open_store(settings)
         records = await asyncio.wrap_future(self._store.keys())
         auth = Auth(home.pepper(settings.home), self.clock, records)
-        self.control = Control(self._store, auth, self.clock, secrets.token_bytes)
         self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
         await self._start_sandboxes()
         catalog = load_catalog(settings.ledger.krw_per_usd)
@@ -192,7 +192,8 @@ class App:
         self._start_webhook()
         self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
         self.sweep.start()
-        self.web = self._web(auth)
+        self.control = Control(self._desk(auth))
+        self.web = self._web()
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
 
@@ -209,6 +210,12 @@ class App:
     def _tell_alert(self, alert: Alert) -> None:
         if self.webhook is not None:
             self.webhook.tell(alert)
+
+    def _desk(self, auth: Auth) -> Desk:
+        ledger = self.gateway.ledger
+        desk = Desk(self._store, auth, self.clock, ledger.treasury, secrets.token_bytes)
+        desk.krw_per_usd, desk.fx = self.settings.ledger.krw_per_usd, ledger.fx
+        return desk
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -244,7 +251,7 @@ class App:
         return "the ledger cannot be written" if self.gateway.ledger.is_failing else None
 
     async def _make_first_keys(self) -> FirstKeys:
-        _, admin = await self.control.create_key(NewKey(name="first admin", role="admin"))
+        _, admin = await self.control.create_key(NewKey(name="first admin", role="owner"))
         _, caller = await self.control.create_key(NewKey(name="first key"))
         return FirstKeys(admin, caller)
 
@@ -314,9 +321,9 @@ class App:
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _web(self, auth: Auth) -> Starlette:
+    def _web(self) -> Starlette:
         side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
-        admin = AdminApi(self.control, auth, lambda: self.gateway.table, lambda: self.gateway.metrics).routes()
+        admin = AdminApi(self.control, lambda: self.gateway.table, lambda: self.gateway.metrics).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
         return Starlette(routes=routes, exception_handlers=handlers)

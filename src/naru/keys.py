@@ -1,4 +1,4 @@
-"""The form of a Naru key: `nk-<id>-<secret><crc>` for callers, `nka-…` for administrators. Pure: randomness is an argument.
+"""The form of a Naru key: `nk-<id>-<secret><crc>` for callers, `nka-…` for the control plane. Pure: randomness is an argument.
 
 `id` (12 characters) is public: it names the key in tables and logs. `secret` (43 characters, 256 bits) is shown once and kept
 only as HMAC-SHA256 under a pepper that lies outside the database. `crc` (6 characters) lets a typo be told from a wrong key.
@@ -16,7 +16,9 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_CHARS, SECRET_CHARS, CRC_CHARS = 12, 43, 6
 #: Random bytes that one key takes: 12 * log2(62) = 71.5 bits and 256 bits, each rounded up.
 ENTROPY_BYTES = 9 + 32
-PREFIXES = {"caller": "nk-", "admin": "nka-"}
+PREFIXES = {"caller": "nk-", "viewer": "nka-", "admin": "nka-", "owner": "nka-"}
+#: The roles of the control plane, each with all that those before it may do.
+RANKS = ("viewer", "admin", "owner")
 
 
 class MintedKey(msgspec.Struct, frozen=True):
@@ -28,10 +30,10 @@ class MintedKey(msgspec.Struct, frozen=True):
 
 
 def mint(role: str, entropy: bytes) -> MintedKey:
-    """A key for `role` (caller or admin) from ENTROPY_BYTES of randomness."""
+    """A key for `role` (one of PREFIXES) from ENTROPY_BYTES of randomness."""
     assert len(entropy) == ENTROPY_BYTES
-    key_id = _base62(int.from_bytes(entropy[:9]), ID_CHARS)
-    secret = _base62(int.from_bytes(entropy[9:]), SECRET_CHARS)
+    key_id = base62(int.from_bytes(entropy[:9]), ID_CHARS)
+    secret = base62(int.from_bytes(entropy[9:]), SECRET_CHARS)
     return MintedKey(f"{PREFIXES[role]}{key_id}-{secret}{_crc(key_id + secret)}", key_id, secret)
 
 
@@ -63,10 +65,11 @@ def digest(pepper: bytes, secret: str) -> bytes:
 
 
 def _crc(text: str) -> str:
-    return _base62(zlib.crc32(text.encode("ascii")), CRC_CHARS)
+    return base62(zlib.crc32(text.encode("ascii")), CRC_CHARS)
 
 
-def _base62(number: int, width: int) -> str:
+def base62(number: int, width: int) -> str:
+    """`number` in `width` characters of ALPHABET."""
     digits = []
     for _ in range(width):
         number, remainder = divmod(number, 62)

@@ -20,9 +20,13 @@ from naru.errors import NaruError
 COMMANDS = {
     "serve": ("naru.cli.serve", "Run the gateway."),
     "check": ("naru.cli.check", "Look over the configuration, credentials, store, disk and local servers."),
-    "keys": ("naru.cli.keys", "Create, list, show and revoke keys."),
+    "keys": ("naru.cli.keys", "Create, list, show, change, rotate and revoke keys."),
+    "accounts": ("naru.cli.accounts", "Teams and organisations."),
+    "budgets": ("naru.cli.budgets", "How much may be spent, by whom, in which time."),
+    "credits": ("naru.cli.credits", "Prepaid credits and redemption codes."),
     "models": ("naru.cli.models", "List and show the models that this gateway offers."),
     "usage": ("naru.cli.usage", "Who used what, and what it cost."),
+    "ledger": ("naru.cli.ledger", "Check the books, and export them."),
     "explain": ("naru.cli.explain", "What would happen to a request, without sending it."),
 }
 

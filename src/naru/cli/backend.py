@@ -23,10 +23,12 @@ from naru import config, home
 from naru.errors import (
     BadRequest,
     ConfigError,
+    Conflict,
     Forbidden,
     NaruError,
     NotFound,
     Overloaded,
+    TooLarge,
     Unauthorized,
     UpstreamUnreachable,
 )
@@ -58,21 +60,39 @@ class Client:
         return self.backend.where
 
     def request(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: object = None) -> Any:
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"{path}?{urlencode(given)}" if given else path
-        status, answer = self.backend.send(method, target, b"" if body is None else msgspec.json.encode(body))
-        try:
-            decoded = msgspec.json.decode(answer) if answer else {}
-        except msgspec.DecodeError:
-            raise NaruError(f"What answered is not a Naru gateway (status {status}). Check NARU_BASE_URL.") from None
+        status, answer = self.backend.send(
+            method, _target(path, query), b"" if body is None else msgspec.json.encode(body)
+        )
+        return _decoded(status, answer)
+
+    def download(self, path: str, query: Mapping[str, Any]) -> bytes:
+        """What is not JSON, as it came."""
+        status, answer = self.backend.send("GET", _target(path, query), b"")
         if status >= 400:
-            raise _error(status, decoded)
-        return decoded
+            _decoded(status, answer)
+        return answer
+
+
+def _target(path: str, query: Mapping[str, Any] | None) -> str:
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _decoded(status: int, answer: bytes) -> Any:
+    try:
+        decoded = msgspec.json.decode(answer) if answer else {}
+    except msgspec.DecodeError:
+        raise NaruError(f"What answered is not a Naru gateway (status {status}). Check NARU_BASE_URL.") from None
+    if status >= 400:
+        raise _error(status, decoded)
+    return decoded
 
 
 def _error(status: int, answer: Any) -> NaruError:
     fields = answer.get("error", {}) if isinstance(answer, dict) else {}
-    kinds = {400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 503: Overloaded}
+    kinds = {
+        400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 503: Overloaded,
+    }  # fmt: skip
     return kinds.get(status, NaruError)(str(fields.get("message", f"status {status}")), code=fields.get("code"))
 
 

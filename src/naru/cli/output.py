@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from naru.control.money import usd, won
+
+__all__ = ["Won", "milliseconds", "print_json", "print_table", "usd", "when"]
 
 #: Figures: right-aligned and never broken over lines, however narrow the terminal.
 RIGHT = frozenset(
@@ -21,6 +26,16 @@ RIGHT = frozenset(
         "output",
         "cached",
         "cost USD",
+        "cost KRW",
+        "amount USD",
+        "amount KRW",
+        "spent USD",
+        "held USD",
+        "left USD",
+        "left KRW",
+        "put in USD",
+        "available USD",
+        "available KRW",
         "mean latency",
         "mean TTFT",
         "latency",
@@ -53,19 +68,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: st
     Console().print(table)
 
 
-def usd(nano: int) -> str:
-    """Nano-dollars as people write them: exact, with at least two decimals."""
-    whole, part = divmod(nano, 1_000_000_000)
-    decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
-    return f"{whole}.{decimals}"
-
-
 def when(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def milliseconds(microseconds: int | None) -> str:
     return "" if microseconds is None else f"{microseconds / 1000:.1f} ms"
+
+
+class Won:
+    """A second column in won, where the gateway shows amounts in it. `fx` is its rate in words ("1390 KRW/USD"), or empty."""
+
+    def __init__(self, fx: str) -> None:
+        self.fx = fx
+
+    def columns(self, *names: str) -> tuple[str, ...]:
+        return names if self.fx else ()
+
+    def cells(self, *nanos: int) -> tuple[str, ...]:
+        return tuple(won(nano, Decimal(self.fx.partition(" ")[0])) for nano in nanos) if self.fx else ()
+
+    def name_the_rate(self) -> None:
+        if self.fx:
+            click.echo(f"KRW at {self.fx}.", err=True)
 
 
 def _text(cell: Any) -> str:

@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 
-from naru.control.api import json_response
+from naru.control.api import body_of, json_response
+from naru.control.asks import Redemption, read_body
+from naru.control.credits import shown_credit
 from naru.control.explain import explain
 from naru.control.exposition import Exposition
 from naru.control.listing import GEMINI_METHODS, LISTS, MODELS, gemini_model, gemini_models
@@ -53,6 +55,7 @@ class SideRoutes:
             WebRoute("/v1/responses/{id}/cancel", self.stored_response, methods=["POST"]),
             WebRoute("/v1/responses/{id}/input_items", self.stored_response, methods=["GET"]),
             WebRoute("/v1/usage", self.usage, methods=["GET"]),
+            WebRoute("/v1/credits/redeem", self.redeem, methods=["POST"]),
             WebRoute("/v1/explain", self.explain, methods=["POST"]),
             WebRoute("/livez", self.livez, methods=["GET"]),
             WebRoute("/readyz", self.readyz, methods=["GET"]),
@@ -133,12 +136,18 @@ class SideRoutes:
         return route
 
     async def usage(self, request: Request) -> Response:
+        """The caller's own: also of the secrets that its key had before it was rotated."""
         key = self._key(request)
-        query = request.query_params
-        rows = await self.control.usage(
-            query.get("by", "model"), query.get("since", "30d"), query.get("until", ""), key_id=key.id
-        )
-        return json_response({"object": "list", "data": rows})
+        query = {name: value for name, value in request.query_params.items() if name in ("by", "since", "until", "tz")}
+        rows = await self.control.reports.usage(query, self.control.desk.keys_of(key.owner))
+        return json_response({"object": "list", "data": rows, **await self.control.own(key)})
+
+    async def redeem(self, request: Request) -> Response:
+        key = self._key(request)
+        credit = await self.control.credits.redeem_by(key, read_body(await body_of(request), Redemption))
+        is_own = credit.owner == key.owner
+        balance = await self.control.credits.balance(credit.owner) if is_own else None
+        return json_response({**shown_credit(credit), "owner": credit.owner, "balance": balance})
 
     async def explain(self, request: Request) -> Response:
         if not request.scope.get("naru.local"):
@@ -167,7 +176,8 @@ class SideRoutes:
         return Response(generate_latest(Exposition(self.gateway)), media_type=CONTENT_TYPE_LATEST)
 
     def _key(self, request: Request) -> KeyRecord:
-        return self.gateway.auth.identify(request.scope["headers"])
+        peer = request.client.host if request.client is not None else ""
+        return self.gateway.auth.identify(request.scope["headers"], address=peer)
 
 
 def family_of_caller(request: Request) -> str:

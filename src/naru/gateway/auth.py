@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from naru import keys
 from naru.clock import Clock
 from naru.errors import Forbidden, Unauthorized
 from naru.storage.records import KeyRecord
+from naru.transport.peer import caller_address
 
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 GET_A_KEY = "Create one with `naru keys create NAME` and send it as `Authorization: Bearer nk-…`."
 NOT_A_KEY = f"This is not a Naru key, or it was cut or mistyped when copied. {GET_A_KEY}"
 NO_DIGEST = bytes(32)
+
+Headers = Iterable[tuple[bytes, bytes]]
+Network = IPv4Network | IPv6Network
 
 
 class Auth:
@@ -22,13 +27,18 @@ class Auth:
     def __init__(self, pepper: bytes, clock: Clock, records: Iterable[KeyRecord] = ()) -> None:
         self.pepper = pepper
         self.clock = clock
-        self.records: dict[str, KeyRecord] = {record.id: record for record in records}
+        self.records: dict[str, KeyRecord] = {}
+        self._networks: dict[str, tuple[Network, ...]] = {}
+        for record in records:
+            self.put(record)
 
     def put(self, record: KeyRecord) -> None:
         self.records[record.id] = record
+        self._networks[record.id] = tuple(ip_network(text) for text in record.addresses)
 
-    def identify(self, headers: Iterable[tuple[bytes, bytes]], role: str = "caller") -> KeyRecord:
-        """The key's record. Raises Unauthorized; which part was wrong is told only where it helps no attacker."""
+    def identify(self, headers: Headers, role: str = "caller", address: str = "") -> KeyRecord:
+        """The record of a key that may act as `role`, used from `address` (the peer's). Raises Unauthorized; which part was
+        wrong is told only where it helps no attacker. Raises Forbidden for another role or address."""
         text = b""
         for name, value in headers:
             if name in KEY_HEADERS:
@@ -39,9 +49,14 @@ class Auth:
             text = text[7:].strip()
         if not text:
             raise Unauthorized(f"No API key was sent. {GET_A_KEY}", code="missing_api_key")
-        return self._check(text, role)
+        record = self._check(text)
+        if record.role != role:
+            _check_role(record, role)
+        if record.addresses:
+            self._check_address(record, headers, address)
+        return record
 
-    def _check(self, text: bytes, role: str) -> KeyRecord:
+    def _check(self, text: bytes) -> KeyRecord:
         parts = keys.split(text)
         if parts is None:
             raise Unauthorized(NOT_A_KEY)
@@ -55,17 +70,31 @@ class Auth:
             raise Unauthorized(f"This key is not known here. It may belong to another gateway. {GET_A_KEY}")
         if not record.is_active(self.clock.now()):
             raise Unauthorized(f"The key {record.id} is {record.state(self.clock.now())}. {GET_A_KEY}")
-        if record.role != role:
-            raise self._wrong_role(record)
         return record
 
-    @staticmethod
-    def _wrong_role(record: KeyRecord) -> Forbidden:
-        if record.role == "admin":
-            return Forbidden(
-                "This is an admin key; it cannot call models. Use a key that starts with nk-.", code="admin_key"
+    def _check_address(self, record: KeyRecord, headers: Headers, peer: str) -> None:
+        found = caller_address(headers, peer)
+        if found is None or not any(found in network for network in self._networks[record.id]):
+            raise Forbidden(
+                f"The key {record.id} may not be used from {found or 'an unknown address'}. It may be used from: "
+                f"{', '.join(record.addresses)}.",
+                code="address_not_allowed",
             )
-        return Forbidden("This needs an admin key (nka-…).", code="admin_key_required")
+
+
+def _check_role(record: KeyRecord, role: str) -> None:
+    """Raises Forbidden unless the record's role includes `role`."""
+    if role == "caller":
+        raise Forbidden(
+            "This is an admin key; it cannot call models. Use a key that starts with nk-.", code="admin_key"
+        )
+    if record.role == "caller":
+        raise Forbidden("This needs an admin key (nka-…).", code="admin_key_required")
+    if keys.RANKS.index(record.role) < keys.RANKS.index(role):
+        raise Forbidden(
+            f"The key {record.id} is a {record.role}'s; this needs the role {role}. Ask whoever runs this gateway.",
+            code="role_required",
+        )
 
 
 def allow_model(record: KeyRecord, model: str) -> None:

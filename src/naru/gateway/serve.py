@@ -116,7 +116,7 @@ class Gateway:
 
     async def _serve(self, call: Call) -> None:
         """auth -> read -> plan -> reserve -> call -> relay -> settle. Nothing else happens to a request."""
-        call.key = self.auth.identify(call.exchange.headers)
+        call.key = self.auth.identify(call.exchange.headers, address=call.exchange.client)
         call.envelope = envelope = self._read(call)
         route = self.table.resolve(envelope.model)
         allow_model(call.key, route.name)

@@ -19,12 +19,14 @@ from naru.storage.records import (
     CreditRecord,
     KeyRecord,
     LedgerEntry,
+    Only,
     ScopeRecord,
     StoredAnswer,
     UsageRow,
 )
 
 Position = tuple[int, int]
+ALL = Only()
 
 
 class KeyStore(Protocol):
@@ -66,13 +68,20 @@ class LedgerStore(Protocol):
 
     def position(self, instance: str) -> Future[Position]: ...
 
-    def entries(self, since: float, until: float, limit: int, before: str | None = None) -> Future[list[LedgerEntry]]:
+    def entries(
+        self, since: float, until: float, limit: int, before: str | None = None, only: Only = ALL
+    ) -> Future[list[LedgerEntry]]:
         """Newest first; `before` is the request id to go on after."""
         ...
 
     def entry(self, request_id: str) -> Future[LedgerEntry | None]: ...
 
-    def usage(self, by: str, since: float, until: float, key_id: str | None = None) -> Future[list[UsageRow]]: ...
+    def usage(
+        self, by: str, since: float, until: float, keys: Sequence[str] | None = None, zone: str = "UTC"
+    ) -> Future[list[UsageRow]]:
+        """Of these keys, or of all. Whole hours: of the days of a `zone` that is off by a half hour, each has the hours that
+        begin in it."""
+        ...
 
     def problems(self) -> Future[list[str]]:
         """What contradicts the invariants of the ledger (money.md), one sentence each; empty when all is well."""

@@ -209,6 +209,15 @@ class LedgerEntry(Struct, frozen=True):
     content: str | None = None
 
 
+class Only(Struct, frozen=True):
+    """Which ledger entries are meant: of these keys, this model, this outcome, this user. What is not set means all."""
+
+    keys: tuple[str, ...] | None = None
+    model: str | None = None
+    outcome: str | None = None
+    user_hash: str | None = None
+
+
 class UsageRow(Struct, frozen=True):
     """Sums over ledger entries that share `group` (a key's name, a model, a deployment or a day)."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import datetime
+from functools import cache
+from zoneinfo import ZoneInfo
 
 import apsw
 
-from naru.storage.port import Position
-from naru.storage.records import LedgerEntry, ScopeRecord, UsageRow
+from naru.storage.port import ALL, Position
+from naru.storage.records import LedgerEntry, Only, ScopeRecord, UsageRow, to_json
 from naru.storage.sqlite.rows import ENTRIES, SCOPES
 from naru.storage.sqlite.thread import Database
 from naru.storage.sqlite.verify import problems
@@ -27,7 +30,7 @@ _GROUPS = {
     "key": "coalesce((SELECT name FROM key WHERE key.id = key_id), key_id)",
     "model": "model",
     "deployment": "deployment",
-    "day": "strftime('%Y-%m-%d', start, 'unixepoch')",
+    "day": "local_day(start)",
 }
 
 
@@ -119,29 +122,57 @@ class Entries:
 
         return self._database.read(work)
 
-    def entries(self, since: float, until: float, limit: int, before: str | None = None) -> Future[list[LedgerEntry]]:
+    def entries(
+        self, since: float, until: float, limit: int, before: str | None = None, only: Only = ALL
+    ) -> Future[list[LedgerEntry]]:
+        keys = None if only.keys is None else to_json(only.keys)
+        filters = (
+            keys,
+            keys,
+            *(each for value in (only.model, only.outcome, only.user_hash) for each in (value, value)),
+        )
         sql = (
-            "WHERE at >= ? AND at < ? AND (? IS NULL OR (at, rowid) < (SELECT at, rowid FROM ledger_entry WHERE request_id = ?)) "
+            "WHERE at >= ? AND at < ? AND (? IS NULL OR key_id IN (SELECT value FROM json_each(?))) "
+            "AND (? IS NULL OR model = ?) AND (? IS NULL OR outcome = ?) AND (? IS NULL OR user_hash = ?) "
+            "AND (? IS NULL OR (at, rowid) < (SELECT at, rowid FROM ledger_entry WHERE request_id = ?)) "
             "ORDER BY at DESC, rowid DESC LIMIT ?"
         )
-        return self._database.read(lambda db: ENTRIES.all(db, sql, (since, until, before, before, limit)))
+        return self._database.read(lambda db: ENTRIES.all(db, sql, (since, until, *filters, before, before, limit)))
 
     def entry(self, request_id: str) -> Future[LedgerEntry | None]:
         return self._database.read(lambda db: ENTRIES.one(db, "WHERE request_id = ?", (request_id,)))
 
-    def usage(self, by: str, since: float, until: float, key_id: str | None = None) -> Future[list[UsageRow]]:
+    def usage(
+        self, by: str, since: float, until: float, keys: Sequence[str] | None = None, zone: str = "UTC"
+    ) -> Future[list[UsageRow]]:
         group, order = _GROUPS[by], "grp" if by == "day" else "sum(cost_nano) DESC, grp"
         sql = f"""
             SELECT {group} AS grp, sum(requests), sum(failed), sum(input), sum(output), sum(cached), sum(cost_nano),
                    sum(latency_us) / sum(requests), sum(ttft_us) / nullif(sum(streams), 0)
-            FROM rollup_hour WHERE start >= ? AND start < ? AND (? IS NULL OR key_id = ?) GROUP BY grp ORDER BY {order}"""
+            FROM rollup_hour WHERE start >= :since AND start < :until
+                AND (:keys IS NULL OR key_id IN (SELECT value FROM json_each(:keys))) GROUP BY grp ORDER BY {order}"""
         first = int(since // HOUR_S) * HOUR_S
-        return self._database.read(
-            lambda db: [UsageRow(*row) for row in db.execute(sql, (first, until, key_id, key_id))]
-        )
+        given = {"since": first, "until": until, "keys": None if keys is None else to_json(keys)}
+
+        def work(db: apsw.Connection) -> list[UsageRow]:
+            day_of = _days_of(ZoneInfo(zone))
+            db.create_scalar_function("local_day", day_of, 1, deterministic=True)
+            return [UsageRow(*row) for row in db.execute(sql, given)]
+
+        return self._database.read(work)
 
     def problems(self) -> Future[list[str]]:
         return self._database.read(problems)
+
+
+def _days_of(zone: ZoneInfo) -> Callable[..., str]:
+    """Says on which day of the zone an hour (Unix seconds) begins; each hour is looked at once."""
+
+    @cache
+    def day_of(start: int) -> str:
+        return datetime.fromtimestamp(start, zone).strftime("%Y-%m-%d")
+
+    return day_of
 
 
 def _charge(db: apsw.Connection, instance: str, entries: Sequence[LedgerEntry]) -> None:

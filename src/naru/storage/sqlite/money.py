@@ -93,13 +93,13 @@ def _add_credit(db: apsw.Connection, credit: CreditRecord) -> ScopeRecord | None
         if used is not None:
             return None
     place = credit_scope(credit.owner)
-    scope = SCOPES.one(db, "WHERE id = ?", (place,))
-    if scope is None:
-        scope = ScopeRecord(place, credit.owner, "credit", 0.0, NEVER, 0)
-        SCOPES.insert(db, scope)
+    found = SCOPES.one(db, "WHERE id = ?", (place,))
+    scope = found or ScopeRecord(place, credit.owner, "credit", 0.0, NEVER, 0)
     limit = scope.limit_nano + credit.amount_nano
     if credit.amount_nano < 0 and limit < scope.spent_nano + scope.leased_nano:
         return None
+    if found is None:
+        SCOPES.insert(db, scope)
     CREDITS.insert(db, credit)
     db.execute("UPDATE scope SET limit_nano = ? WHERE id = ?", (limit, place))
     return replace(scope, limit_nano=limit)
