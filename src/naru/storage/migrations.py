@@ -205,6 +205,9 @@ MIGRATIONS: tuple[str, ...] = (
         expires_at REAL NOT NULL,
         PRIMARY KEY (key_id, idempotency_key)
     ) STRICT;
+    -- What the hourly sweep looks for.
+    CREATE INDEX answer_expires_at ON answer (expires_at);
+    CREATE INDEX ledger_entry_content ON ledger_entry (at) WHERE content IS NOT NULL;
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at REAL NOT NULL,
