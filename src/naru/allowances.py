@@ -11,7 +11,7 @@ from naru.clock import Clock
 from naru.ledger.purses import lineage
 from naru.limits.admission import BATCH, INTERACTIVE, Admission, Hold
 from naru.limits.headers import headers
-from naru.limits.meters import Limits, Meter
+from naru.limits.meters import UNBOUNDED, Limits, Meter
 from naru.limits.refusals import NoPlace
 from naru.protocol.dialect import Envelope
 from naru.protocol.tokens import estimate_tokens_bytes
@@ -81,7 +81,7 @@ class Allowances:
 
     def take(self, meters: Meters, envelope: Envelope) -> Hold:
         """All of them at once, without waiting. Raises RateLimited, BadRequest."""
-        return self.admission.take(meters, _tokens(envelope), self.now_ns())
+        return self.admission.take(meters, _tokens(envelope, meters), self.now_ns())
 
     async def admit(self, meters: Meters, envelope: Envelope, asked: Iterable[tuple[bytes, bytes]]) -> Hold:
         """The same, with a bounded wait where only a place is missing. `asked` are the request's headers."""
@@ -92,7 +92,7 @@ class Allowances:
                 raise
         can_wait = any(name == PRIORITY_HEADER and value.strip().lower() == b"batch" for name, value in asked)
         priority = BATCH if can_wait else INTERACTIVE
-        return await self.admission.acquire(meters, _tokens(envelope), self.now_ns(), priority, self.queue_s)
+        return await self.admission.acquire(meters, _tokens(envelope, meters), self.now_ns(), priority, self.queue_s)
 
     def headers(self, meters: Meters) -> list[tuple[bytes, bytes]]:
         return headers(meters, self.now_ns())
@@ -104,7 +104,10 @@ def _limits(record: LimitRecord) -> Limits | None:
     return Limits(rpm=record.rpm, tpm=record.tpm, concurrency=record.concurrency)
 
 
-def _tokens(envelope: Envelope) -> int:
+def _tokens(envelope: Envelope, meters: Meters) -> int:
+    """What the request may use: what it says, else a page, or a quarter of the smallest limit: a guess refuses nobody."""
     limit = envelope.max_output_tokens
-    output = USUAL_OUTPUT if limit is None and envelope.estimate is None else limit or 0
-    return estimate_tokens_bytes(envelope.input_bytes) + output * envelope.n
+    if limit is None and envelope.estimate is None:
+        smallest = min((meter.limits.tpm for meter in meters if meter.limits.tpm is not None), default=UNBOUNDED)
+        limit = min(USUAL_OUTPUT, smallest // 4)
+    return estimate_tokens_bytes(envelope.input_bytes) + (limit or 0) * envelope.n
