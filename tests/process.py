@@ -44,7 +44,7 @@ def environment(home: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in ("PATH", "LANG", "HOME", "TMPDIR", "COVERAGE_PROCESS_START")
+        if name in ("PATH", "PYTHONPATH", "LANG", "HOME", "TMPDIR", "COVERAGE_PROCESS_START")
     }
     return {**kept, "NARU_HOME": str(home)}
 

@@ -37,7 +37,7 @@ HARMLESS = {"sql", "sql sleep", "like", "formula", "template"}
 #: Every text field of every body: (method, path, a body that is right, the fields).
 FIELDS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("POST", "/admin/keys", {"name": "n"}, ["name", "role", "expires", "team", "account", "budget"]),
-    ("PATCH", "/admin/keys/KEY", {}, ["name", "expires", "account"]),
+    ("PATCH", "/admin/keys/KEY", {}, ["name", "expires", "account", "team"]),
     ("POST", "/admin/keys/KEY/rotate", {}, ["overlap"]),
     ("POST", "/admin/accounts", {"name": "n"}, ["name", "kind", "parent", "time_zone"]),
     ("PATCH", "/admin/accounts/TEAM", {}, ["name", "parent", "time_zone"]),
@@ -52,6 +52,7 @@ FREE = {
     ("/admin/keys", "name"),
     ("/admin/keys", "team"),
     ("/admin/keys/KEY", "name"),
+    ("/admin/keys/KEY", "team"),
     ("/admin/accounts", "name"),
     ("/admin/accounts/TEAM", "name"),
     ("/admin/accounts/TEAM/credits", "reference"),
