@@ -37,10 +37,10 @@ JSON. What a program may want to read goes to standard output; notes and errors 
 
 EXIT_MEANINGS = {
     "OK": "done",
-    "FAILED": "failed; standard error says why",
+    "FAILED": "failed, or a check has findings; standard error says why",
     "USAGE": "the command line or the request is wrong",
     "AUTH": "a key is missing, wrong, or may not do this",
-    "NOT_FOUND": "no such key or model",
+    "NOT_FOUND": "no such key, account, budget or model",
     "TEMPORARY": "the gateway or a provider cannot be reached now; try again",
     "CONFIG": "naru.toml, a variable or a flag is wrong, the port is taken, or another gateway holds this NARU_HOME",
     "INTERRUPTED": "stopped from the terminal (Ctrl-C)",

@@ -40,6 +40,7 @@ async def test_a_budget_above_holds_for_all_below(plane: Plane) -> None:
 async def test_two_tenants_see_nothing_of_each_other(plane: Plane) -> None:
     """Usage, budgets, credits and codes of one key or team are not in what another is told."""
     one = await plane.key("one", team="red", budget="1usd")
+    assert one["limits"] == {"rpm": None, "tpm": None, "concurrency": None}
     two = await plane.key("two", team="blue", budget="2usd")
     await plane.ok("POST", "/admin/accounts/one/credits", {"amount": "1usd"})
     await plane.ok("POST", "/admin/accounts/blue/credits", {"amount": "7usd"})
@@ -51,6 +52,7 @@ async def test_two_tenants_see_nothing_of_each_other(plane: Plane) -> None:
     assert [row["requests"] for row in own["data"]] == [1]
     assert [budget["amount_usd"] for budget in own["budgets"]] == ["2.00"]
     assert own["credits"] is None
+    assert own["limits"] == one["limits"]
     # Filters that would name another's keys are the admin API's alone.
     for query in ({"key": "one"}, {"account": "red"}):
         _, still = await plane.ask("GET", "/v1/usage", key=two["key"], query=query)

@@ -103,3 +103,5 @@ def test_signs_where_they_mean_something() -> None:
     assert read_amount("-5usd", None, may_be_negative=True).nano == -5_000_000_000
     assert usd(-1_500_000_000) == "-1.50"
     assert won(10_791_366_906, RATE) == "15,000"
+    assert won(4_400, RATE) == "0.0061"
+    assert won(0, RATE) == "0"

@@ -113,7 +113,7 @@ def show(key: str, config_path: Path | None, as_json: bool) -> None:
 @command.command("change")
 @click.argument("key")
 @click.option("--name", help="Another name.")
-@click.option("--team", help="The team or organisation that it belongs to; - for none.")
+@click.option("--team", help="The team it belongs to, made where it is new; - for none.")
 @rpm_option
 @tpm_option
 @concurrency_option
@@ -139,7 +139,7 @@ def change(
     """Change a key, by id or name. What is not given stays; a limit of 0 is none, an empty --models is all."""
     client = connect(config_path)
     body: dict[str, Any] = {} if name is None else {"name": name}
-    body |= {} if team is None else {"account": None if team == "-" else team}
+    body |= {} if team is None else {"account": None} if team == "-" else {"team": team}
     body |= {} if expires is None else {"expires": None if expires == "never" else expires}
     body |= {} if models is None else {"models": parts(models)}
     body |= {} if addresses is None else {"addresses": parts(addresses)}

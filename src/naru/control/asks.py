@@ -61,12 +61,14 @@ class NewKey(Struct, forbid_unknown_fields=True):
 
 
 class KeyChange(Struct, forbid_unknown_fields=True):
-    """PATCH /admin/keys/{key}: what is not sent stays. `expires` null: never."""
+    """PATCH /admin/keys/{key}: what is not sent stays. `expires` null: never. `account` null: none; `team` is made where it is
+    new."""
 
     name: str | UnsetType = UNSET
     expires: str | UnsetType | None = UNSET
     models: list[str] | UnsetType = UNSET
     account: str | UnsetType | None = UNSET
+    team: str | UnsetType = UNSET
     addresses: list[str] | UnsetType = UNSET
     limits: Limits | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET

@@ -61,6 +61,8 @@ class Keyring:
             made: dict[str, Any] = changed(change, **self._made(change))
             if "expires" in made:
                 made["expires_at"] = self._end(made.pop("expires"))
+            if "team" in made:
+                made["account"] = await self.accounts.team(made.pop("team"), actor)
             record = replace(record, **made)
             await self._save(record)
             await self.desk.note(actor, "key.change", record.id, {name: audited(record)[name] for name in made})
@@ -148,6 +150,8 @@ class Keyring:
         return self.budgets.checked(NewBudget(owner, new.budget or "", time_zone=zone), owner, "budget")
 
     def _made(self, change: KeyChange) -> dict[str, Any]:
+        if change.account is not UNSET and change.team is not UNSET:
+            raise BadRequest("Send account or team, not both: a team is an account.", param="account")
         made: dict[str, Any] = {}
         if change.name is not UNSET:
             made["name"] = check_name(change.name, "A key's name")

@@ -122,5 +122,6 @@ def usd(nano: int) -> str:
 
 
 def won(nano: int, krw_per_usd: Decimal) -> str:
-    """Whole won, rounded half to even: for display only."""
-    return f"{round(nano * krw_per_usd / NANO_PER_USD):,}"
+    """Whole won, rounded half to even, below one won with four decimals: for display only."""
+    exact = nano * krw_per_usd / NANO_PER_USD
+    return f"{exact:.4f}" if 0 < abs(exact) < 1 else f"{round(exact):,}"

@@ -11,6 +11,7 @@ from naru.control.credits import Credits
 from naru.control.desk import LOCAL_ACTOR, Actor, Desk
 from naru.control.keyring import Keyring
 from naru.control.reports import Reports
+from naru.control.shown import shown_limits
 from naru.storage.port import Store
 from naru.storage.records import KeyRecord
 
@@ -39,10 +40,10 @@ class Control:
         return await self.keys.revoke(reference, actor)
 
     async def own(self, key: KeyRecord) -> dict[str, Any]:
-        """What a caller may know of its own key: limits, budgets and credits, its account's figures not."""
+        """What a caller may know of its own key: its limits, budgets and credits. Its account's figures are not its own."""
         return {
             "key": {"id": key.id, "name": key.name, "expires_at": key.expires_at, "models": key.models},
-            "limits": key.limits,
+            "limits": shown_limits(key.limits),
             "budgets": await self.budgets.shown(key.owner),
             "credits": await self.credits.balance(key.owner),
         }
