@@ -343,20 +343,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each decoder (default: 60)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="decoders whose name holds this")
+    parser.add_argument("--part", default="1/1", help="every second decoder from the first: 1/2; from the second: 2/2")
     options = parser.parse_args()
-    findings: dict[str, tuple[str, bytes]] = {}
-    chosen = [target for target in targets() if options.only in target.name]
+    findings: dict[str, bytes] = {}
+    part, parts = map(int, options.part.split("/"))
+    chosen = [target for target in targets() if options.only in target.name][part - 1 :: parts]
     for target in chosen:
         random = Random(f"{options.seed}{target.name}")
         until = time.monotonic() + options.seconds
         while time.monotonic() < until:
             data = mutated(random.choice(target.corpus), random, random.choice(target.corpus))
             target.tries += 1
-            if (wrong := attempt(target, data, target.tries)) is not None:
-                findings.setdefault(f"{target.name}\n{wrong}", (target.name, data))
+            wrong = attempt(target, data, target.tries)
+            if wrong is not None and wrong not in findings:
+                findings[wrong] = data
+                print(f"\n{target.name}\n{wrong}input: {data[:2000]!r}\n", flush=True)
         print(f"{target.name:40} {target.tries:>9,} inputs", flush=True)
-    for text, (_, data) in findings.items():
-        print(f"\n{text}input: {data[:2000]!r}")
     print(f"\n{sum(target.tries for target in chosen):,} inputs, {len(findings)} findings")
     return 1 if findings else 0
 

@@ -245,7 +245,10 @@ class Ledger:
             permit.ask.request_id, so_far.deployment, so_far.provider, so_far.upstream_model,
             price.version if price else None, price.source if price else None, usage.input, usage.output, cost,
         )  # fmt: skip
-        self.journal.append(encode(record))
+        try:
+            self.journal.append(encode(record))
+        except OSError as error:  # the answer goes on; if this process dies too, it is charged what was noted before
+            log.error("the journal cannot be written", why=str(error))
 
     def record(self, permit: Permit, end: Settlement) -> int:
         cost, entry = self._entry(permit, end)
@@ -285,6 +288,7 @@ class Ledger:
             price.version if price else None, price.source if price else None,
             int((self.clock.monotonic() - permit.started) * 1e6), None if end.ttft_s is None else int(end.ttft_s * 1e6),
             end.attempts, unit, units, cost + end.lost_nano, end.tried, ask.user_hash, self.fx, permit.wallet.ids, end.content,
+            usage.tier, usage.server_tools,
         )  # fmt: skip
 
     def _charge(self, permit: Permit, cost: int) -> None:

@@ -108,6 +108,7 @@ class Treasury:
             made = Purse(await _of(self.store.open_scope(scope)), words)
             # Another request may have made it while this one waited.
             purse = self.purses.setdefault(scope.id, made)
+        purse.words = words  # the amount may have been changed
         return purse
 
     def _words(self, budget: BudgetRecord) -> str:

@@ -149,6 +149,8 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE ledger_entry ADD COLUMN fx TEXT NOT NULL DEFAULT '';
     ALTER TABLE ledger_entry ADD COLUMN scopes TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE ledger_entry ADD COLUMN content TEXT;
+    ALTER TABLE ledger_entry ADD COLUMN tier TEXT NOT NULL DEFAULT '';
+    ALTER TABLE ledger_entry ADD COLUMN server_tools TEXT NOT NULL DEFAULT '[]';
     UPDATE ledger_entry SET provider_cost_nano = cost_nano;
     CREATE TRIGGER ledger_entry_stays BEFORE DELETE ON ledger_entry
         BEGIN SELECT RAISE(ABORT, 'ledger entries are never deleted'); END;

@@ -171,8 +171,9 @@ class LedgerEntry(Struct, frozen=True):
     there are none.
 
     `provider_cost_nano` is what the providers are owed for all attempts. `scopes` are what was charged `cost_nano`, each.
-    `fx` is the rate at which a display currency was shown ("1390 KRW/USD"). `content` is the redacted request and answer,
-    where the operator keeps them.
+    `tier` is the service tier that the answer was given in, where its provider said so; `server_tools` the calls of the
+    provider's own tools, by name. `fx` is the rate at which a display currency was shown ("1390 KRW/USD"). `content` is the
+    redacted request and answer, where the operator keeps them.
     """
 
     request_id: str
@@ -207,6 +208,8 @@ class LedgerEntry(Struct, frozen=True):
     fx: str = ""
     scopes: tuple[str, ...] = ()
     content: str | None = None
+    tier: str = ""
+    server_tools: tuple[tuple[str, int], ...] = ()
 
 
 class Only(Struct, frozen=True):

@@ -38,7 +38,12 @@ class Money:
 
     def save_budget(self, budget: BudgetRecord) -> Future[bool]:
         def work(db: apsw.Connection) -> bool:
-            db.execute("UPDATE scope SET limit_nano = ? WHERE budget = ?", (budget.amount_nano, budget.id))
+            # The window under way, or the last there was: those before it keep what held for them.
+            db.execute(
+                "UPDATE scope SET limit_nano = ? WHERE budget = ? AND starts_at = (SELECT max(starts_at) FROM scope AS other "
+                "WHERE other.budget = scope.budget)",
+                (budget.amount_nano, budget.id),
+            )
             return BUDGETS.save(db, budget, "owner", "window", "time_zone", "created_at")
 
         return self._database.write(work)

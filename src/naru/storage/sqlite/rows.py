@@ -76,7 +76,9 @@ def _convert(fields: dict[str, Any], kind: type[R]) -> R:
 
 
 #: The fields, of all tables, that hold JSON. A name or a note that looks like JSON is none.
-_JSON_FIELDS = frozenset({"models", "addresses", "limits", "metadata", "alerts", "tried", "scopes", "headers"})
+_JSON_FIELDS = frozenset(
+    {"models", "addresses", "limits", "metadata", "alerts", "tried", "scopes", "headers", "server_tools"}
+)
 
 KEYS = Table("key", KeyRecord)
 ACCOUNTS = Table("account", AccountRecord)
