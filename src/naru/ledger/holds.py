@@ -6,6 +6,7 @@ a budget is not filled with holds of which little is ever spent (money.md; relia
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -56,12 +57,19 @@ def expected(envelope: Envelope, candidates: Sequence[Candidate], at: float) -> 
     limit = envelope.max_output_tokens
     output = min(USUAL_OUTPUT if limit is None else limit, USUAL_OUTPUT) * envelope.n
     read = estimate_tokens_bytes(envelope.input_bytes)
-    return max((_most(each, read, output, envelope, at) for each in candidates), default=0)
+    return _dearest(candidates, read, output, envelope, at)
 
 
 def input_cost(envelope: Envelope, candidates: Sequence[Candidate], at: float) -> int:
     read = estimate_tokens_bytes(envelope.input_bytes)
-    return max((_most(each, read, 0, envelope, at) for each in candidates), default=0)
+    return _dearest(candidates, read, 0, envelope, at)
+
+
+def _dearest(candidates: Sequence[Candidate], read: int, output: int, envelope: Envelope, at: float) -> int:
+    most = 0
+    for each in candidates:
+        most = max(most, _most(each, read, output, envelope, at))
+    return most
 
 
 def _most(candidate: Candidate, read: int, output: int, envelope: Envelope, at: float) -> int:
@@ -69,7 +77,8 @@ def _most(candidate: Candidate, read: int, output: int, envelope: Envelope, at: 
     if price is None:
         return 0
     calls = MAX_TOOL_CALLS if price.tools and _may_search(envelope) else 0
-    return upper_bound_nano(price, read, output, at, _units(envelope), asked_tier(envelope), calls)
+    tier = asked_tier(envelope) if price.tiers else ""
+    return upper_bound_nano(price, read, output, at, _units(envelope), tier, calls)
 
 
 def _may_search(envelope: Envelope) -> bool:
@@ -87,18 +96,22 @@ class History:
     """The latest costs of each key and model; `p95` of them is what to expect of the next."""
 
     def __init__(self) -> None:
-        self._costs: dict[tuple[str, str], deque[int]] = {}
+        self._costs: dict[tuple[str, str], tuple[deque[int], list[int]]] = {}
 
     def add(self, key_id: str, model: str, cost: int) -> None:
-        costs = self._costs.get((key_id, model))
-        if costs is None:
+        found = self._costs.get((key_id, model))
+        if found is None:
             if len(self._costs) >= MAX_HISTORIES:
                 self._costs.pop(next(iter(self._costs)))
-            costs = self._costs[key_id, model] = deque(maxlen=SAMPLES)
-        costs.append(cost)
+            found = self._costs[key_id, model] = (deque(), [])
+        latest, by_size = found
+        if len(latest) == SAMPLES:
+            del by_size[bisect_left(by_size, latest.popleft())]
+        latest.append(cost)
+        insort(by_size, cost)
 
     def p95(self, key_id: str, model: str) -> int | None:
-        costs = self._costs.get((key_id, model))
-        if costs is None or len(costs) < MIN_SAMPLES:
+        found = self._costs.get((key_id, model))
+        if found is None or len(found[0]) < MIN_SAMPLES:
             return None
-        return sorted(costs)[len(costs) * 95 // 100]
+        return found[1][len(found[0]) * 95 // 100]

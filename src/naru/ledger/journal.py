@@ -45,8 +45,8 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.number = max((number for number, _ in segments(folder)), default=0)
         self._map: mmap.mmap | None = None
-        self._next: mmap.mmap | None = None
-        self._dirty: list[mmap.mmap] = []
+        self._next: _Segment | None = None
+        self._dirty: list[_Segment] = []
         self.offset = 0
         self._start_segment()
 
@@ -81,12 +81,16 @@ class Journal:
         return True
 
     def sync(self) -> None:
-        """Brings what was appended so far to the disk. Blocks; meant for another thread."""
-        for mapped in self._dirty[:-1]:
-            mapped.flush()
-        del self._dirty[:-1]
-        if self._dirty:
-            self._dirty[0].flush()
+        """Brings what was appended so far to the disk. Blocks; meant for another thread.
+
+        By the file, not by `mmap.flush`: that walks the whole map, and holds the interpreter's lock while it waits for the disk.
+        """
+        dirty = self._dirty[:]
+        for segment in dirty:
+            os.fdatasync(segment.descriptor)
+        for segment in dirty[:-1]:
+            self._dirty.remove(segment)
+            segment.close()
 
     def remove_before(self, segment: int) -> None:
         """Removes segments that nothing refers to any more."""
@@ -101,36 +105,48 @@ class Journal:
             self._next.close()
             self._path(self.number + 1).unlink(missing_ok=True)
             self._next = None
-        # Maps are closed when the last reference goes: a sync may still run in its thread.
+        for segment in self._dirty:
+            segment.close()
         self._dirty.clear()
         self._map = None
 
     def _start_segment(self) -> None:
         number = self.number + 1
-        mapped = self._next if self._next is not None else _allocated(self._path(number), self.segment_bytes)
+        segment = self._next if self._next is not None else _allocated(self._path(number), self.segment_bytes)
         self._next = None
         self.number = number
-        self._map = mapped
-        self._dirty.append(mapped)
+        self._map = segment.mapped
+        self._dirty.append(segment)
         self.offset = len(MAGIC)
 
     def _path(self, number: int) -> Path:
         return self.folder / _NAME.format(number)
 
 
-def _allocated(path: Path, size: int) -> mmap.mmap:
+class _Segment:
+    """A segment being written: its file, and the file's pages in memory."""
+
+    def __init__(self, descriptor: int, mapped: mmap.mmap) -> None:
+        self.descriptor = descriptor
+        self.mapped = mapped
+
+    def close(self) -> None:
+        self.mapped.close()
+        os.close(self.descriptor)
+
+
+def _allocated(path: Path, size: int) -> _Segment:
     """A new file of this size, every block of it allocated: writing to it cannot fail for want of space."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)
         mapped = mmap.mmap(descriptor, size)
     except OSError:
+        os.close(descriptor)
         path.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
     mapped[: len(MAGIC)] = MAGIC
-    return mapped
+    return _Segment(descriptor, mapped)
 
 
 # --- Reading ------------------------------------------------------------------------------------------------------

@@ -323,8 +323,10 @@ def upper_bound_nano(
 
     Looks at every row that the input may reach: a lower one can be the dearer.
     """
-    input_tokens, max_output = max(input_tokens, 0), max(max_output, 0)
-    reachable = [price.flat] if price.flat is not None else _reachable(price, input_tokens, at)
+    input_tokens, max_output, flat = max(input_tokens, 0), max(max_output, 0), price.flat
+    if flat is not None and not (price.unit or price.tiers or price.tools):
+        return -(-(input_tokens * flat.max_input + max_output * flat.max_output) // PER)
+    reachable = [flat] if flat is not None else _reachable(price, input_tokens, at)
     base = input_tokens * max(rule.max_input for rule in reachable)
     total = base = base + max_output * max(rule.max_output for rule in reachable)
     for served in _reachable_tiers(price, tier):
@@ -394,10 +396,7 @@ def _take(wanted: int, available: int) -> tuple[int, int]:
 
 
 def _rule_at(price: Price, input_tokens: int, at: float) -> _Rule:
-    for rule in price.rules:
-        if input_tokens >= rule.min_input_tokens and rule.is_open(at):
-            return rule
-    return _last_resort(price)
+    return _reachable(price, input_tokens, at)[0]
 
 
 def _reachable(price: Price, input_tokens: int, at: float) -> list[_Rule]:

@@ -47,17 +47,20 @@ class Purse:
 
 
 class Wallet(Struct, frozen=True):
-    """The purses that a request passes, those that can refuse it first, and when the first of their windows ends."""
+    """The purses that a request passes, those that can refuse it first, the ids of their scopes, and when the first of their
+    windows ends."""
 
-    purses: tuple[Purse, ...] = ()
-    until: float = NEVER
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(purse.scope.id for purse in self.purses)
+    purses: tuple[Purse, ...]
+    ids: tuple[str, ...]
+    until: float
 
 
-EMPTY = Wallet()
+def wallet_of(purses: Iterable[Purse]) -> Wallet:
+    found = tuple(purses)
+    return Wallet(found, tuple(purse.scope.id for purse in found), min((each.ends_at for each in found), default=NEVER))
+
+
+EMPTY = wallet_of(())
 
 
 def lineage(owner: str, account: str | None, accounts: Mapping[str, AccountRecord]) -> list[str]:

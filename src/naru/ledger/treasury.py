@@ -11,8 +11,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from naru.clock import Clock
-from naru.ledger.purses import CREDIT, EMPTY, Purse, Wallet, budgets_of, lineage, scope_of
-from naru.ledger.windows import NEVER
+from naru.ledger.purses import CREDIT, EMPTY, Purse, Wallet, budgets_of, lineage, scope_of, wallet_of
 from naru.storage.port import Store
 from naru.storage.records import AccountRecord, BudgetRecord, ScopeRecord
 
@@ -62,8 +61,7 @@ class Treasury:
         credits = [self._credits[each] for each in owners if each in self._credits]
         wanted += [(scope, f"the prepaid credits of {self._name(scope.owner)}") for scope in credits]
         purses = [await self._purse(scope, words) for scope, words in wanted]
-        until = min((purse.ends_at for purse in purses), default=NEVER)
-        wallet = self._wallets[owner, account] = Wallet(tuple(purses), until) if purses else EMPTY
+        wallet = self._wallets[owner, account] = wallet_of(purses) if purses else EMPTY
         return wallet
 
     async def fill(self, purse: Purse, need: int) -> bool:

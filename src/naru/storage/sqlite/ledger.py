@@ -17,6 +17,8 @@ from naru.storage.sqlite.rows import ENTRIES, SCOPES
 from naru.storage.sqlite.thread import Database
 from naru.storage.sqlite.verify import problems
 
+#: The start of an hour or a day, key, model, deployment.
+_Group = tuple[int, str, str, str]
 _FAILED = ("failed", "refused")
 _ROLLUP = (
     "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + "
@@ -105,10 +107,8 @@ class Entries:
         self._database = database
 
     def apply(self, instance: str, entries: Sequence[LedgerEntry], position: Position) -> Future[None]:
-        rows = [ENTRIES.row(entry) for entry in entries]
-
         def work(db: apsw.Connection) -> None:
-            db.executemany(ENTRIES.insert_sql, rows)
+            db.executemany(ENTRIES.insert_sql, [ENTRIES.row(entry) for entry in entries])
             _charge(db, instance, entries)
             _roll_up(db, entries)
             db.execute("INSERT OR REPLACE INTO journal_offset VALUES (?, ?, ?)", (instance, *position))
@@ -192,15 +192,29 @@ def _charge(db: apsw.Connection, instance: str, entries: Sequence[LedgerEntry]) 
 
 
 def _roll_up(db: apsw.Connection, entries: Sequence[LedgerEntry]) -> None:
-    for table, span in (("rollup_hour", HOUR_S), ("rollup_day", DAY_S)):
-        sums: dict[tuple[int, str, str, str], list[int]] = {}
-        for entry in entries:
-            key = (int(entry.at // span) * span, entry.key_id, entry.model, entry.deployment)
-            row = sums.setdefault(key, [0] * 10)
-            figures = (
-                1, entry.outcome in _FAILED, entry.input, entry.output, entry.cached, entry.cost_nano, entry.provider_cost_nano,
-                entry.latency_us, entry.ttft_us or 0, entry.ttft_us is not None,
-            )  # fmt: skip
-            for place, figure in enumerate(figures):
-                row[place] += figure
-        db.executemany(_ROLLUP.format(table), [(*key, *row) for key, row in sums.items()])
+    hours: dict[_Group, list[LedgerEntry]] = defaultdict(list)
+    for entry in entries:
+        hours[int(entry.at // HOUR_S) * HOUR_S, entry.key_id, entry.model, entry.deployment].append(entry)
+    sums = {group: _sums(within) for group, within in hours.items()}
+    days: dict[_Group, list[int]] = {}
+    for (start, key_id, model, deployment), row in sums.items():
+        day = start // DAY_S * DAY_S, key_id, model, deployment
+        days[day] = [a + b for a, b in zip(days[day], row, strict=True)] if day in days else row
+    for table, rows in (("rollup_hour", sums), ("rollup_day", days)):
+        db.executemany(_ROLLUP.format(table), [(*group, *row) for group, row in rows.items()])
+
+
+def _sums(entries: list[LedgerEntry]) -> list[int]:
+    """What an hour's row counts, in the order of its columns."""
+    return [
+        len(entries),
+        sum(entry.outcome in _FAILED for entry in entries),
+        sum(entry.input for entry in entries),
+        sum(entry.output for entry in entries),
+        sum(entry.cached for entry in entries),
+        sum(entry.cost_nano for entry in entries),
+        sum(entry.provider_cost_nano for entry in entries),
+        sum(entry.latency_us for entry in entries),
+        sum(entry.ttft_us or 0 for entry in entries),
+        sum(entry.ttft_us is not None for entry in entries),
+    ]

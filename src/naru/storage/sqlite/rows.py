@@ -33,12 +33,16 @@ class Table(Generic[R]):
         self.kind = kind
         self.fields = kind.__struct_fields__
         self.columns = ", ".join(self.fields)
+        self._json = [place for place, name in enumerate(self.fields) if name in _JSON_FIELDS]
         marks = ", ".join("?" * len(self.fields))
         self.insert_sql = f"INSERT INTO {name} ({self.columns}) VALUES ({marks})"
         self.select_sql = f"SELECT {self.columns} FROM {name}"
 
     def row(self, record: R) -> tuple[Any, ...]:
-        return tuple(_value(value) for value in msgspec.structs.astuple(record))
+        values = list(msgspec.structs.astuple(record))
+        for place in self._json:
+            values[place] = _value(values[place])
+        return tuple(values)
 
     def record(self, row: tuple[Any, ...]) -> R:
         return _convert(dict(zip(self.fields, row, strict=True)), self.kind)
@@ -63,9 +67,9 @@ class Table(Generic[R]):
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)
-    return value if isinstance(value, _PLAIN) else to_json(value)
+    if isinstance(value, _PLAIN):
+        return value
+    return "[]" if value == () else to_json(value)  # most of an entry's lists are empty
 
 
 def _convert(fields: dict[str, Any], kind: type[R]) -> R:
