@@ -72,6 +72,11 @@ async def test_accounts_from_the_command_line(tmp_path: Path) -> None:
     code, out, _ = await command(home, "accounts", "create", "web", "--parent", "acme")
     assert (code, out.startswith("Made the team web (team-")) == (0, True)
     await told(home, "keys", "create", "k", "--team", "web")
+    await told(home, "accounts", "change", "web", "--rpm", "60", "--tpm", "1000")
+    changed = await told(home, "accounts", "change", "web", "--tpm", "0", "--tz", "Asia/Tokyo", "--parent", "-")
+    assert changed["limits"] == {"rpm": 60, "tpm": None, "concurrency": None}
+    assert (changed["time_zone"], changed["parent"]) == ("Asia/Tokyo", None)
+    assert (await command(home, "accounts", "change", "web"))[0] == 2
     code, _, err = await command(home, "accounts", "close", "web")
     assert (code, "--revoke-keys" in err) == (1, True)
     assert (await told(home, "accounts", "close", "web", "--revoke-keys"))["revoked_keys"] == 1

@@ -1,14 +1,15 @@
-"""naru accounts create | list | show | close"""
+"""naru accounts create | list | show | change | close"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from naru.cli.backend import config_option, connect, json_option
-from naru.cli.keys import limits_text
+from naru.cli.keys import changed_limits, concurrency_option, limits_text, rpm_option, tpm_option
 from naru.cli.output import print_json, print_table, when
 
 COLUMNS = ("id", "kind", "name", "belongs to", "state", "time zone", "active keys", "limits", "created")
@@ -61,6 +62,43 @@ def list_accounts(config_path: Path | None, as_json: bool) -> None:
 def show(account: str, config_path: Path | None, as_json: bool) -> None:
     """One account, by id or name, with its budgets and credits. Always JSON."""
     print_json(connect(config_path).request("GET", path_of(account)))
+
+
+@command.command("change")
+@click.argument("account")
+@click.option("--name", help="Another name.")
+@click.option("--parent", help="The organisation that this team belongs to; - for none.")
+@click.option("--tz", help="Time zone of its budgets' days, as Asia/Seoul.")
+@rpm_option
+@tpm_option
+@concurrency_option
+@config_option
+@json_option
+def change(
+    account: str,
+    *,
+    name: str | None,
+    parent: str | None,
+    tz: str | None,
+    rpm: int | None,
+    tpm: int | None,
+    concurrency: int | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Change an account, by id or name. What is not given stays; a limit of 0 is none. Limits are for all its keys together."""
+    client = connect(config_path)
+    body: dict[str, Any] = {} if name is None else {"name": name}
+    body |= {} if parent is None else {"parent": None if parent == "-" else parent}
+    body |= {} if tz is None else {"time_zone": tz}
+    body |= changed_limits(client, path_of(account), rpm=rpm, tpm=tpm, concurrency=concurrency)
+    if not body:
+        raise click.UsageError("Nothing to change was given.")
+    record = client.request("PATCH", path_of(account), body=body)
+    if as_json:
+        print_json(record)
+    else:
+        click.echo(f"Changed the {record['kind']} {record['name']} ({record['id']}).")
 
 
 @command.command("close")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from naru.cli.backend import config_option, connect, json_option
+from naru.cli.backend import Client, config_option, connect, json_option
 from naru.cli.output import print_json, print_table, when
 
 COLUMNS = ("id", "name", "role", "state", "account", "created", "expires", "models", "limits")
@@ -143,10 +143,7 @@ def change(
     body |= {} if expires is None else {"expires": None if expires == "never" else expires}
     body |= {} if models is None else {"models": parts(models)}
     body |= {} if addresses is None else {"addresses": parts(addresses)}
-    given = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency}
-    if any(value is not None for value in given.values()):
-        limits = client.request("GET", path_of(key))["limits"]
-        body["limits"] = limits | {what: value or None for what, value in given.items() if value is not None}
+    body |= changed_limits(client, path_of(key), rpm=rpm, tpm=tpm, concurrency=concurrency)
     if not body:
         raise click.UsageError("Nothing to change was given.")
     record = client.request("PATCH", path_of(key), body=body)
@@ -191,6 +188,12 @@ def path_of(key: str) -> str:
 
 def parts(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def changed_limits(client: Client, path: str, **given: int | None) -> dict[str, Any]:
+    """The field `limits` of a change, with those that are not given as they are; empty when none is given. 0 lifts one."""
+    wanted = {what: value or None for what, value in given.items() if value is not None}
+    return {"limits": client.request("GET", path)["limits"] | wanted} if wanted else {}
 
 
 def limits_text(limits: dict[str, int | None]) -> str:
