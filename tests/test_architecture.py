@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "limits": {"protocol"},
     "cache": {"protocol", "storage", "transport"},
     "storage": set(),
-    "ledger": {"protocol", "storage", "limits", "ledger.pricing"},
+    "ledger": {"protocol", "storage", "ledger.pricing"},
     "transport": set(),
     "metrics": {"ledger"},
     "allowances": {"ledger", "limits", "protocol", "routing", "storage"},

@@ -105,8 +105,7 @@ MIGRATIONS: tuple[str, ...] = (
         spent_nano INTEGER NOT NULL DEFAULT 0 CHECK (spent_nano >= 0),
         leased_nano INTEGER NOT NULL DEFAULT 0 CHECK (leased_nano >= 0),
         overrun_nano INTEGER NOT NULL DEFAULT 0 CHECK (overrun_nano >= 0),
-        budget TEXT REFERENCES budget(id),
-        alerted INTEGER NOT NULL DEFAULT 0
+        budget TEXT REFERENCES budget(id)
     ) STRICT;
     CREATE INDEX scope_owner ON scope (owner);
     CREATE TABLE lease (

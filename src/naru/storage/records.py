@@ -104,7 +104,6 @@ class ScopeRecord(Struct, frozen=True):
     leased_nano: int = 0
     overrun_nano: int = 0
     budget: str | None = None
-    alerted: int = 0
 
 
 class CreditRecord(Struct, frozen=True):
