@@ -134,6 +134,18 @@ async def test_limits_of_a_team_hold_for_all_its_keys(tmp_path: Path) -> None:
         assert "team research" in body["error"]["message"]
 
 
+async def test_a_limit_that_is_lifted_lets_those_in_who_wait(tmp_path: Path) -> None:
+    """The next request tells the meter, and that its limits are gone counts as a change too."""
+    async with running(tmp_path) as gateway:
+        allowances, route = gateway.app.gateway.allowances, gateway.app.gateway.table.resolve("sandbox/echo")
+        limit(gateway, concurrency=1)
+        (record,) = [each for each in gateway.app.gateway.auth.records.values() if each.role == "caller"]
+        (meter,) = allowances.path(record, route)
+        assert meter.places == 1
+        assert allowances.path(replace(record, limits=LimitRecord()), route) == ()
+        assert not meter.is_limited
+
+
 async def test_limits_of_a_model_and_of_a_deployment(tmp_path: Path) -> None:
     """A model's limit refuses; a deployment's sends the request to the next one."""
     config = """

@@ -136,6 +136,12 @@ def test_a_secret_across_the_cut_is_not_half_shown() -> None:
         assert "4111" not in content.Recording(OPENAI_CHAT, body, ()).content()
 
 
+def test_a_header_that_calls_json_a_form_changes_nothing() -> None:
+    """The record is made while a request is settled: whatever a client's header says, it must not fail."""
+    kept = content.Recording(OPENAI_CHAT, b'{"model": "m"}', ((b"content-type", b"multipart/form-data; boundary=x"),))
+    assert msgspec.json.decode(kept.content())["request"] == '{"model":"m"}'
+
+
 async def test_failures_are_kept_with_their_words(tmp_path: Path) -> None:
     """With content on, the record says what was asked and what the provider answered, redacted too."""
 

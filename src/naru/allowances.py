@@ -11,7 +11,7 @@ from naru.clock import Clock
 from naru.ledger.purses import lineage
 from naru.limits.admission import BATCH, INTERACTIVE, Admission, Hold
 from naru.limits.headers import headers
-from naru.limits.meters import UNBOUNDED, Limits, Meter
+from naru.limits.meters import NO_LIMITS, UNBOUNDED, Limits, Meter
 from naru.limits.refusals import NoPlace
 from naru.protocol.dialect import Envelope
 from naru.protocol.tokens import estimate_tokens_bytes
@@ -60,11 +60,13 @@ class Allowances:
             account = accounts[owner]
             wanted.append((f"{account.kind} {account.name}", owner, _limits(account.limits)))
         wanted.append((f"model {route.name}", f"model:{route.name}", route.limits))
-        return tuple(
-            meter
+        # A meter that is there hears that its limits are gone: someone may wait for a place.
+        found = [
+            self._meter(words, scope, limits or NO_LIMITS)
             for words, scope, limits in wanted
-            if limits is not None and (meter := self._meter(words, scope, limits)).is_limited
-        )
+            if limits is not None or scope in self._meters
+        ]
+        return tuple(meter for meter in found if meter.is_limited)
 
     def of_deployment(self, deployment: Deployment) -> Meters:
         if deployment.limits is None:

@@ -24,6 +24,26 @@ async def test_accounts_are_made_changed_and_closed(plane: Plane) -> None:
     await plane.ok("DELETE", "/admin/accounts/acme")
 
 
+async def test_who_may_not_revoke_one_key_closes_nothing(plane: Plane) -> None:
+    """An account with a control key in it, closed by an admin who may not touch that one."""
+    await plane.ok("POST", "/admin/accounts", {"name": "web"})
+    caller = await plane.key("k", account="web")
+    await plane.key("watcher", account="web", role="viewer")
+    admin = await plane.key("ops", role="admin")
+    query = {"revoke_keys": "true"}
+    status, answer = await plane.ask("DELETE", "/admin/accounts/web", key=admin["key"], query=query)
+    assert (status, answer["error"]["code"]) == (403, "role_required")
+    assert (await plane.chat(caller["key"]))[0] == 200
+
+
+async def test_a_name_that_a_team_and_a_key_have_is_not_guessed(plane: Plane) -> None:
+    team = await plane.ok("POST", "/admin/accounts", {"name": "both"})
+    await plane.key("both")
+    status, _, message = await plane.refused("POST", "/admin/budgets", {"owner": "both", "amount": "1usd"})
+    assert (status, team["id"] in message) == (400, True)
+    await plane.ok("POST", "/admin/budgets", {"owner": team["id"], "amount": "1usd"})
+
+
 async def test_a_budget_above_holds_for_all_below(plane: Plane) -> None:
     """The organisation's budget stops a key of its team, and says whose it is."""
     await plane.ok("POST", "/admin/accounts", {"name": "acme", "kind": "organisation"})

@@ -63,6 +63,9 @@ async def test_rotation_keeps_the_money_and_ends_the_old_secret(tmp_path: Path) 
         new = await plane.ok("POST", "/admin/keys/carol/rotate", {"overlap": "1h"})
         assert (new["owner"], new["limits"]["rpm"]) == (old["id"], 100)
         assert new["replaces"]["expires_at"] == clock.now() + 3600
+        await plane.ok("PATCH", "/admin/keys/carol", {"limits": {"rpm": 50}})
+        for made in (old, new):
+            assert (await plane.ok("GET", f"/admin/keys/{made['id']}"))["limits"]["rpm"] == 50
         for key in (old["key"], new["key"]):
             assert (await plane.chat(key))[0] == 200
         (budget,) = (await plane.ok("GET", "/admin/keys/carol"))["budgets"]

@@ -207,6 +207,43 @@ async def test_prepaid_credits_are_spent_and_topped_up(bank: Bank) -> None:
     assert bank.store.problems().result() == []
 
 
+async def test_credits_that_come_while_a_wallet_is_made_are_in_it(bank: Bank) -> None:
+    """Each window's purse is asked for at the store in turn; what is loaded meanwhile must not be overwritten."""
+    for number in range(8):
+        bank.store.add_budget(budget(f"b{number}", 1000)).result()
+    await bank.reload()
+    bank.store.add_credit(credit("c1", 150)).result()
+    treasury, now = bank.ledger.treasury, bank.clock.now()
+    await asyncio.gather(treasury.wallet("k1", None, now), treasury.load())
+    wallet = treasury.ready("k1", None, now) or await treasury.wallet("k1", None, now)
+    assert len(wallet.ids) == 9
+
+
+async def test_a_lease_for_a_caller_that_gave_up_is_not_lost(tmp_path: Path) -> None:
+    class Telling(SqliteStore):
+        asked = asyncio.Event()
+
+        def lease(self, instance: str, scope: str, need: int, want: int) -> Future[int]:
+            self.asked.set()
+            return super().lease(instance, scope, need, want)
+
+    bank = Bank(tmp_path)
+    bank.store.close()
+    bank.store = store = Telling(tmp_path / "naru.db")
+    store.add_budget(budget("b", 800)).result()
+    ledger = await bank.start()
+    asking = asyncio.create_task(ledger.reserve(ask(1)))
+    await store.asked.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    (purse,) = ledger.treasury.purses.values()
+    assert await ledger.treasury.fill(purse, 1)  # waits for the one under way
+    (scope,) = store.scopes().result()
+    assert purse.free == purse.granted == scope.leased_nano > 0
+    await bank.stop()
+
+
 # --- The store away ---------------------------------------------------------------------------------------------------
 
 

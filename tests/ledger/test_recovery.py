@@ -44,6 +44,22 @@ async def test_what_was_open_is_charged_by_its_progress(bank: Bank) -> None:
     assert bank.store.problems().result() == []
 
 
+async def test_an_ending_that_only_the_store_knows_is_not_made_again(bank: Bank) -> None:
+    """As after a disk that was too full for the journal: the entry stands in the store, the journal has the opening alone."""
+    permit = await bank.ledger.reserve(ask(1))
+    offset = bank.ledger.journal.offset
+    permit.settle(done(30))
+    await bank.ledger.close()
+    await bank.kill()
+    _, path = segments(bank.folder / "journal")[-1]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(bank.ledger.journal.offset - offset))
+    await bank.start()
+    (entry,) = bank.store.entries(0, 1e12, 10).result()
+    assert (entry.outcome, entry.cost_nano, bank.spent("b@0")) == ("completed", 30, 30)
+
+
 async def test_no_lease_outlives_its_process(bank: Bank) -> None:
     await bank.ledger.reserve(ask(1))
     await bank.kill()

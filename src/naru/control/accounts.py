@@ -9,8 +9,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from naru.control.asks import AccountChange, NewAccount, changed, check_metadata, check_name, chosen
-from naru.control.desk import Actor, Desk, of
+from naru.control.desk import Actor, Desk
 from naru.errors import BadRequest, Conflict
+from naru.ledger.treasury import of
 from naru.ledger.windows import check_zone
 from naru.storage.records import AccountRecord
 

@@ -8,10 +8,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from naru.control.asks import BudgetChange, NewBudget, check_alerts, chosen
-from naru.control.desk import Actor, Desk, of
+from naru.control.desk import Actor, Desk
 from naru.control.money import read_allowance, usd
 from naru.errors import BadRequest, Conflict, NotFound
 from naru.ledger.purses import scope_of
+from naru.ledger.treasury import of
 from naru.ledger.windows import WINDOWS, check_zone
 from naru.storage.records import BudgetRecord
 

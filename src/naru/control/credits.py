@@ -6,9 +6,10 @@ import hmac
 from typing import Any
 
 from naru.control.asks import NewCode, NewCredit, Redemption, check_text, chosen, span_s
-from naru.control.desk import Actor, Desk, of
+from naru.control.desk import Actor, Desk
 from naru.control.money import NANO_PER_USD, read_amount, usd
 from naru.errors import BadRequest, Conflict, NotFound
+from naru.ledger.treasury import of
 from naru.storage.records import CodeRecord, CreditRecord, KeyRecord, ScopeRecord
 
 KINDS = ("topup", "refund", "adjust")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from naru import keys
 from naru.clock import Clock
 from naru.errors import BadRequest, Forbidden, NotFound
 from naru.gateway.auth import Auth
-from naru.ledger.treasury import Treasury
+from naru.ledger.treasury import Treasury, of
 from naru.storage.port import Store
 from naru.storage.records import AccountRecord, AuditRecord, KeyRecord, to_json
 
@@ -101,10 +100,13 @@ class Desk:
 
     def owner(self, reference: str) -> str:
         """The id under which an account or a key has budgets and credits."""
-        account = self.account_or_none(reference)
+        account, key = self.account_or_none(reference), self.key_or_none(reference)
+        if account is not None and key is not None and account.id != reference:
+            raise BadRequest(
+                f"An account and a key are named {reference[:100]!r}. Use the id: {account.id} is the account, {key.id} the key."
+            )
         if account is not None:
             return account.id
-        key = self.key_or_none(reference)
         if key is None:
             raise NotFound(
                 f"There is no account or key {reference[:100]!r}. `naru accounts list` and `naru keys list` show them.",
@@ -121,7 +123,8 @@ class Desk:
 
     def zone_of(self, owner: str) -> str:
         """Of the account, or of the account that a key belongs to."""
-        record = self.auth.records.get(owner)
+        records = (each for each in self.auth.records.values() if each.owner == owner)
+        record = max(records, key=lambda each: each.created_at, default=None)
         account = self.treasury.accounts.get((record.account or "") if record is not None else owner)
         return account.time_zone if account is not None else "UTC"
 
@@ -138,7 +141,3 @@ class Desk:
         if owner in self.treasury.accounts:
             return self.keys_below(owner)
         return tuple(record.id for record in self.auth.records.values() if record.owner == owner)
-
-
-async def of(future: Future[T]) -> T:
-    return await asyncio.wrap_future(future)

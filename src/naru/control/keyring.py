@@ -24,8 +24,9 @@ from naru.control.asks import (
     span_s,
 )
 from naru.control.budgets import Budgets
-from naru.control.desk import Actor, Desk, of
+from naru.control.desk import Actor, Desk
 from naru.errors import BadRequest, Conflict
+from naru.ledger.treasury import of
 from naru.storage.records import BudgetRecord, KeyRecord
 
 ROLES = tuple(keys.PREFIXES)
@@ -49,9 +50,9 @@ class Keyring:
             # Looked over before anything is made, so that a wrong one leaves nothing behind.
             budget = self._budget(new, record.id) if new.budget is not None else None
             record = replace(record, account=await self._account(new, actor))
-            await self._add(record)
-            if budget is not None:
+            if budget is not None:  # before the key: it never works without its budget
                 await self.budgets.add(budget, actor)
+            await self._add(record)
             await self.desk.note(actor, "key.create", record.id, audited(record))
         return record, text
 
@@ -65,6 +66,10 @@ class Keyring:
                 made["account"] = await self.accounts.team(made.pop("team"), actor)
             record = replace(record, **made)
             await self._save(record)
+            if "limits" in made:  # like the money, they belong to what the secrets of a rotated key share
+                for other in self.all():
+                    if other.owner == record.owner and other.id != record.id:
+                        await self._save(replace(other, limits=record.limits))
             await self.desk.note(actor, "key.change", record.id, {name: audited(record)[name] for name in made})
         return record
 
@@ -104,8 +109,9 @@ class Keyring:
                     "(`naru accounts close --revoke-keys`).",
                     code="account_in_use",
                 )
-            for record in active:
-                await self._revoke(self._changeable(record.id, actor), actor)
+            # Who may not revoke one of them revokes none.
+            for record in [self._changeable(each.id, actor) for each in active]:
+                await self._revoke(record, actor)
             await self.accounts.close(account, actor)
         return account.id, len(active)
 

@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from naru.control.asks import chosen, moment, whole_number
-from naru.control.desk import Desk, of
+from naru.control.desk import Desk
 from naru.control.money import usd
 from naru.errors import BadRequest, NotFound
+from naru.ledger.treasury import of
 from naru.ledger.windows import check_zone
 from naru.storage.records import AuditRecord, LedgerEntry, Only, UsageRow
 

@@ -299,13 +299,14 @@ class Ledger:
             before, purse.spent = purse.spent, purse.spent + cost
             self.alerts.spent(purse, before, permit.at)
 
-    # --- To the store -----------------------------------------------------------------------------------------------
     def _warn_of_unknown(self, price: Price, usage: Usage, model: str) -> None:
         """Once for each: the operator has to give a price, or the estimate stays one."""
         for name in unknown_service(price, usage):
             if (model, name) not in self._warned and len(self._warned) < MAX_WARNED:
                 self._warned.add((model, name))
                 log.warning("a tier or tool has no price, so what it costs is estimated", model=model, name=name)
+
+    # --- To the store -----------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         self._flush_timer = None

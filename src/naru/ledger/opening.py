@@ -53,6 +53,11 @@ async def _recover(store: Store, clock: Clock, folder: Path, fx: str) -> None:
     left = segments(folder)
     applied = await asyncio.wrap_future(store.position(INSTANCE))
     entries, were_open = recovered(read_records(folder), applied, clock.now(), fx)
+    if were_open:
+        # Where an ending could not be written to the journal (a full disk) the store may know it all the same.
+        closed, open_ = entries[:-were_open], entries[-were_open:]
+        known = [await asyncio.wrap_future(store.entry(each.request_id)) is not None for each in open_]
+        entries = closed + [each for each, is_known in zip(open_, known, strict=True) if not is_known]
     if left:
         await asyncio.wrap_future(store.apply(INSTANCE, entries, (left[-1][0], WHOLE)))
     await asyncio.wrap_future(store.end_leases(INSTANCE))

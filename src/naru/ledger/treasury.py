@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from naru.clock import Clock
 from naru.ledger.purses import CREDIT, EMPTY, Purse, Wallet, budgets_of, lineage, scope_of, wallet_of
+from naru.ledger.refusals import usd
 from naru.storage.port import Store
 from naru.storage.records import AccountRecord, BudgetRecord, ScopeRecord
 
@@ -36,18 +37,22 @@ class Treasury:
         self._credits: dict[str, ScopeRecord] = {}
         self._wallets: dict[tuple[str, str | None], Wallet] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        #: Of what `load` last brought: a wallet made of an older one is not kept.
+        self._version = 0
 
     async def load(self) -> None:
         """What the store has. Called again after the control plane changed accounts, budgets or credits."""
-        self.accounts = {account.id: account for account in await _of(self.store.accounts())}
-        self.budgets = {budget.id: budget for budget in await _of(self.store.budgets())}
-        scopes = await _of(self.store.scopes())
+        accounts, budgets = await of(self.store.accounts()), await of(self.store.budgets())
+        scopes = await of(self.store.scopes())
+        self.accounts = {account.id: account for account in accounts}
+        self.budgets = {budget.id: budget for budget in budgets}
         self._credits = {scope.owner: scope for scope in scopes if scope.mode == CREDIT}
         for scope in scopes:
             purse = self.purses.get(scope.id)
             if purse is not None:
                 purse.limit = scope.limit_nano
         self._wallets.clear()
+        self._version += 1
 
     def ready(self, owner: str, account: str | None, now: float) -> Wallet | None:
         """The wallet, if it needs nothing from the store now."""
@@ -56,22 +61,34 @@ class Treasury:
 
     async def wallet(self, owner: str, account: str | None, now: float) -> Wallet:
         """The wallet for `now`, its purses made where they are new."""
+        while True:
+            version, wallet = self._version, await self._made(owner, account, now)
+            if version == self._version:
+                self._wallets[owner, account] = wallet
+                return wallet
+
+    async def _made(self, owner: str, account: str | None, now: float) -> Wallet:
         owners = lineage(owner, account, self.accounts)
         wanted = [(scope_of(each, now), self._words(each)) for each in budgets_of(owners, self.budgets.values())]
         credits = [self._credits[each] for each in owners if each in self._credits]
         wanted += [(scope, f"the prepaid credits of {self._name(scope.owner)}") for scope in credits]
         purses = [await self._purse(scope, words) for scope, words in wanted]
-        wallet = self._wallets[owner, account] = wallet_of(purses) if purses else EMPTY
-        return wallet
+        return wallet_of(purses) if purses else EMPTY
 
     async def fill(self, purse: Purse, need: int) -> bool:
-        """Leases until `need` is free; False when the scope has no more so much left. Callers wait for one another."""
+        """Leases until `need` is free; False when the scope has no more so much left. Callers wait for one another.
+
+        Goes on without a caller that is cancelled: what the store has granted must reach the purse.
+        """
+        return await asyncio.shield(self._fill(purse, need))
+
+    async def _fill(self, purse: Purse, need: int) -> bool:
         async with self._locks.setdefault(purse.scope.id, asyncio.Lock()):
             lacking = need - purse.free
             if lacking <= 0:
                 return True
             want = max(lacking, min(purse.limit // SLICE_PARTS, MAX_SLICE_NANO), MIN_SLICE_NANO)
-            granted = await _of(self.store.lease(self.instance, purse.scope.id, lacking, want))
+            granted = await of(self.store.lease(self.instance, purse.scope.id, lacking, want))
             purse.free += granted
             purse.granted += granted
             return purse.free >= need
@@ -98,12 +115,12 @@ class Treasury:
             if purse.free > 0 and purse.is_limit:
                 amount, purse.free = purse.free, 0
                 purse.granted -= amount
-                await _of(self.store.give_back(self.instance, purse.scope.id, amount))
+                await of(self.store.give_back(self.instance, purse.scope.id, amount))
 
     async def _purse(self, scope: ScopeRecord, words: str) -> Purse:
         purse = self.purses.get(scope.id)
         if purse is None:
-            made = Purse(await _of(self.store.open_scope(scope)), words)
+            made = Purse(await of(self.store.open_scope(scope)), words)
             # Another request may have made it while this one waited.
             purse = self.purses.setdefault(scope.id, made)
         purse.words = words  # the amount may have been changed
@@ -111,17 +128,13 @@ class Treasury:
 
     def _words(self, budget: BudgetRecord) -> str:
         per = {"total": "", "day": " a day", "week": " a week", "month": " a month"}[budget.window]
-        return f"the budget of {self._name(budget.owner)}: {_usd(budget.amount_nano)} USD{per}"
+        return f"the budget of {self._name(budget.owner)}: {usd(budget.amount_nano)} USD{per}"
 
     def _name(self, owner: str) -> str:
         account = self.accounts.get(owner)
         return f"the {account.kind} {account.name}" if account is not None else f"the key {owner}"
 
 
-def _usd(nano: int) -> str:
-    whole, rest = divmod(nano, 1_000_000_000)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-
-
-async def _of(future: Future[T]) -> T:
-    return await asyncio.wrap_future(future)
+async def of(future: Future[T]) -> T:
+    """What the store answers. It carries out what it was asked, also for a caller that is cancelled."""
+    return await asyncio.shield(asyncio.wrap_future(future))

@@ -48,8 +48,8 @@ NO_LIMITS = Limits()
 
 
 class Meter:
-    """`scope` is words for people: "key abc", "team research", "model gpt-x". Requests under way are counted whether they are
-    limited or not, so a limit set later knows of them."""
+    """`scope` is words for people: "key abc", "team research", "model gpt-x". What passes it is counted whatever is limited, so a
+    limit changed later knows of it."""
 
     __slots__ = ("in_flight", "is_limited", "limits", "places", "requests", "scope", "tokens")
 

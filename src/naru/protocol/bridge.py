@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any, Protocol, cast
 
@@ -310,17 +311,18 @@ class WatchedStream:
         return self._relay.error
 
     def feed(self, data: bytes) -> bytes:
-        self._see(data)
+        if self._decoder is not None:
+            self._see(partial(self._decoder.feed, data))
         return self._relay.feed(data)
 
     def close(self) -> bytes:
+        if self._decoder is not None:
+            self._see(self._decoder.close)
         return self._relay.close()
 
-    def _see(self, data: bytes) -> None:
-        if self._decoder is None:
-            return
+    def _see(self, events: Callable[[], Iterable[Event]]) -> None:
         try:
-            self._keeper.see(self._decoder.feed(data))
+            self._keeper.see(events())
         except UpstreamError:  # the relay says so to whom it concerns; a broken turn is not worth remembering
             self._decoder = None
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from naru.errors import NaruError
+from naru.errors import BadRequest, NaruError
 from naru.protocol.accumulate import accumulate
 from naru.protocol.dialect import CHAT, ClientSide, Dialect, HeaderPairs, Quirks, StreamRelay, WholeAnswer, family_of
 from naru.protocol.messages import Event, Part, Reasoning, Refusal, Response, Text, ToolCall, Usage
@@ -123,9 +123,13 @@ def _shown(body: bytes, content_type: bytes) -> str:
 
 
 def _form(body: bytes, boundary: bytes) -> str:
+    try:
+        parts = read_parts(body, boundary)
+    except BadRequest:  # only its header says that it is a form
+        return _shown(body, b"application/json")
     walk = _Walk()
     fields = []
-    for part in read_parts(body, boundary):
+    for part in parts:
         value = f"[file, {part.end - part.start} bytes left out]"
         if part.filename is None:
             value = walk.text(body[part.start : part.end].decode("utf-8", "replace"))

@@ -39,7 +39,7 @@ def first_byte(raw: Raw) -> int:
 
 def is_null(raw: Raw | UnsetType | None) -> bool:
     """Null and absent are the same to every dialect."""
-    return not isinstance(raw, Raw) or bytes(raw) == b"null"
+    return not isinstance(raw, Raw) or (len(raw) == 4 and bytes(raw) == b"null")
 
 
 def is_object(raw: Raw | None) -> TypeGuard[Raw]:

@@ -28,7 +28,6 @@ from naru.protocol.bedrock.wire import (
     finish_of,
     image_url,
     mint_id,
-    not_converse,
     stop_sequence_of,
     usage_of,
 )
@@ -48,6 +47,7 @@ from naru.protocol.messages import (
     WholePart,
 )
 from naru.protocol.openai_chat.errors import failed_reason
+from naru.protocol.wire import unreadable
 
 
 class _Open(Struct):
@@ -132,7 +132,7 @@ class ConverseStreamDecoder:
                 message.payload.decode()  # msgspec does not look into the strings that it skips
             self._event(message.headers.get(":event-type", ""), message.payload, events)
         except BAD_JSON:
-            raise not_converse("a stream event is not as the API describes it") from None
+            raise unreadable("a stream event is not as the API describes it") from None
 
     def _event(self, kind: str, payload: bytes, events: list[Event]) -> None:
         event = decode_event(payload)
@@ -180,7 +180,7 @@ class ConverseStreamDecoder:
     def _input(self, index: int, text: str, events: list[Event]) -> None:
         call = self._open.get(index)
         if call is None and index not in self._server_blocks:
-            raise not_converse("a piece of a call that was not begun")
+            raise unreadable("a piece of a call that was not begun")
         if call is None or not text:
             return
         call.has_input = True

@@ -16,13 +16,13 @@ from naru.protocol.bedrock.wire import (
     finish_of,
     image_url,
     mint_id,
-    not_converse,
     stop_sequence_of,
     usage_of,
 )
 from naru.protocol.dialect import Quirks
 from naru.protocol.messages import Choice, Image, Part, Reasoning, Response, Text, ToolCall
 from naru.protocol.openai_chat.errors import failed_reason
+from naru.protocol.wire import unreadable
 
 #: What AWS runs itself is no call for the caller to answer.
 SERVER_TOOL = "server_tool_use"
@@ -34,10 +34,10 @@ def decode_response(body: bytes, quirks: Quirks) -> Response:
         body.decode()  # msgspec does not look into the strings that it skips
         answer = decode_answer(body)
         if answer.output is None or answer.output.message is None:
-            raise not_converse("it has no message")
+            raise unreadable("it has no message")
         parts = _merged([part for block in answer.output.message.content for part in _parts(block)])
     except BAD_JSON:
-        raise not_converse("it is not as the API describes it") from None
+        raise unreadable("it is not as the API describes it") from None
     if answer.stopReason in FAILED_REASONS:
         raise failed_reason(answer.stopReason or "")
     return _response(body, answer, parts)

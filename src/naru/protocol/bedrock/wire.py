@@ -189,11 +189,6 @@ def mint_id(*seeds: bytes) -> str:
     return f"chatcmpl-{blake2b(b''.join(seeds), digest_size=12).hexdigest()}"
 
 
-def not_converse(what: str) -> UpstreamBroken:
-    """Garbage from upstream, by what is wrong with it; the bytes themselves are never shown to the caller."""
-    return UpstreamBroken(f"The provider's answer cannot be read: {what}. Try again.")
-
-
 def cut_off() -> UpstreamBroken:
     return UpstreamBroken(
         "The provider's stream ended before the answer did. What was received is incomplete; try again.",

@@ -34,11 +34,10 @@ from naru.protocol.openai_chat.response import (
     created_of,
     finish_of,
     reasoning_blocks,
-    rest_of,
 )
 from naru.protocol.openai_chat.wire import NAME, CallFragment, ChunkChoice
 from naru.protocol.sse import Frame, SseSplitter
-from naru.protocol.wire import Fields, decode_fields, decode_list, first_byte, is_list, is_null, text_of
+from naru.protocol.wire import Fields, decode_fields, decode_list, first_byte, is_list, is_null, rest_of, text_of
 
 #: Random padding against traffic analysis, different in every chunk and meaningless at the other end.
 _PADDING = frozenset({"obfuscation"})

@@ -36,6 +36,7 @@ from naru.protocol.wire import (
     is_null,
     is_object,
     raw_of,
+    rest_of,
     text_of,
 )
 
@@ -82,18 +83,14 @@ def _message(raw: Raw, path: str, legacy: _LegacyCalls) -> Message:
     name = text_of(fields.get("name"))
     try:
         if role == "assistant":
-            return Message("assistant", _assistant(fields, path, legacy), name, _rest(fields, _ASSISTANT_KEYS))
+            return Message("assistant", _assistant(fields, path, legacy), name, rest_of(fields, _ASSISTANT_KEYS))
         if role in ("tool", "function"):
             return Message("tool", (_result(fields, path, legacy),))
         if (plain := _PLAIN_ROLES.get(role or "")) is not None:
-            return Message(plain, _content(fields, path), name, _rest(fields, _MESSAGE_KEYS))
+            return Message(plain, _content(fields, path), name, rest_of(fields, _MESSAGE_KEYS))
     except BAD_JSON:
         raise _wrong(path, "has a field of the wrong type") from None
     raise _wrong(f"{path}.role", "must be system, developer, user, assistant or tool")
-
-
-def _rest(fields: Fields, known: frozenset[str]) -> Extra:
-    return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}
 
 
 def _wrong(path: str, what: str) -> BadRequest:
@@ -163,7 +160,7 @@ def _result(fields: Fields, path: str, legacy: _LegacyCalls) -> ToolResult:
         if not isinstance(part, Text | Image | File):
             raise _wrong(f"{path}.content[{place}]", "must be text, an image or a file")
         parts.append(part)
-    return ToolResult(call_id, tuple(parts), name, extra=_rest(fields, _RESULT_KEYS))
+    return ToolResult(call_id, tuple(parts), name, extra=rest_of(fields, _RESULT_KEYS))
 
 
 # --- Parts --------------------------------------------------------------------------------------------------------
@@ -178,7 +175,7 @@ def _part(raw: Raw, path: str) -> Part:
     fields = decode_fields(raw)
     kind = text_of(fields.pop("type", None))
     if kind == "text":
-        return Text(_string(fields.pop("text", None), f"{path}.text"), _rest(fields, frozenset()))
+        return Text(_string(fields.pop("text", None), f"{path}.text"), rest_of(fields, frozenset()))
     if kind == "image_url":
         return _image(fields, path)
     if kind == "input_audio":
@@ -206,7 +203,7 @@ def _thinking(raw: Raw | None) -> str:
 def _image(fields: Fields, path: str) -> Image:
     if (url := text_of(fields.get("image_url"))) is not None:  # a bare string, as some clients send it
         fields.pop("image_url")
-        return Image(url, None, _rest(fields, frozenset()))
+        return Image(url, None, rest_of(fields, frozenset()))
     inner, extra = _inner(fields, "image_url", path)
     url = _string(inner.pop("url", None), f"{path}.image_url.url")
     return Image(url, text_of(inner.pop("detail", None)), _extra_of(extra, inner, "image_url."))
@@ -228,7 +225,7 @@ def _inner(fields: Fields, name: str, path: str) -> tuple[Fields, Fields]:
 
 
 def _extra_of(outer: Fields, inner: Fields, prefix: str) -> Extra:
-    extra = _rest(outer, frozenset())
+    extra = rest_of(outer, frozenset())
     return extra | {prefix + name: raw for name, raw in inner.items() if not is_null(raw)}
 
 

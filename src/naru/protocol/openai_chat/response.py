@@ -31,7 +31,7 @@ from naru.protocol.openai_chat.usage import usage_fields, usage_of
 from naru.protocol.openai_chat.whole import relay_whole
 from naru.protocol.openai_chat.wire import FINISH_REASONS, NAME, decode_usage
 from naru.protocol.service import tier_of
-from naru.protocol.wire import Fields, decode_fields, decode_list, encode, is_list, is_null, is_object, text_of
+from naru.protocol.wire import Fields, decode_fields, decode_list, encode, is_list, is_null, is_object, rest_of, text_of
 
 RESPONSE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "error"})
 CHOICE_KEYS = frozenset({"index", "message", "delta", "finish_reason", "logprobs"})
@@ -51,11 +51,6 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-
-
-def rest_of(fields: Fields, known: frozenset[str]) -> Extra:
-    """What nobody has a type for; null is as good as absent."""
-    return {name: raw for name, raw in fields.items() if name not in known and not is_null(raw)}
 
 
 def finish_of(reason: str) -> FinishReason:

@@ -11,12 +11,22 @@ from typing import Any
 from naru.errors import UpstreamBroken
 from naru.protocol.dialect import Envelope, Quirks, WholeAnswer
 from naru.protocol.messages import Choice, Extra, FinishReason, Part, Reasoning, Refusal, Response, Text
-from naru.protocol.openai_chat.response import created_of, finish_of, rest_of
+from naru.protocol.openai_chat.response import created_of, finish_of
 from naru.protocol.openai_chat.usage import usage_fields, usage_of
 from naru.protocol.openai_chat.wire import tier_in
 from naru.protocol.openai_completions.logprobs import listed_form, shared_form
 from naru.protocol.openai_completions.wire import NAME, OBJECT, TextAnswer, TextChoice, read_answer
-from naru.protocol.wire import Fields, decode_fields, decode_objects, encode, is_null, raw_of, text_of, unreadable
+from naru.protocol.wire import (
+    Fields,
+    decode_fields,
+    decode_objects,
+    encode,
+    is_null,
+    raw_of,
+    rest_of,
+    text_of,
+    unreadable,
+)
 
 RESPONSE_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "error"})
 CHOICE_KEYS = frozenset({"index", "text", "logprobs", "finish_reason", "reasoning_content"})

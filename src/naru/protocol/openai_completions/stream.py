@@ -23,7 +23,7 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat.chunks import ChunkReader
 from naru.protocol.openai_chat.decoder import ChatStreamDecoder
 from naru.protocol.openai_chat.relay import ChatStreamRelay
-from naru.protocol.openai_chat.response import finish_of, rest_of
+from naru.protocol.openai_chat.response import finish_of
 from naru.protocol.openai_chat.usage import naru_fields, usage_fields
 from naru.protocol.openai_chat.wire import Chunk, ChunkChoice, Delta
 from naru.protocol.openai_completions.logprobs import listed_form, shared_form
@@ -31,7 +31,7 @@ from naru.protocol.openai_completions.response import CHOICE_KEYS, choice_fields
 from naru.protocol.openai_completions.wire import NAME, OBJECT, read_answer
 from naru.protocol.sse import DONE, write_event
 from naru.protocol.tokens import estimate_tokens_bytes
-from naru.protocol.wire import decode_fields, decode_objects, encode, is_null, text_of
+from naru.protocol.wire import decode_fields, decode_objects, encode, is_null, rest_of, text_of
 
 
 class TextReader(ChunkReader):
