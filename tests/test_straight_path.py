@@ -253,7 +253,7 @@ async def test_a_client_that_leaves_mid_stream(gateway: Gateway) -> None:
     (entry,) = await gateway.entries()
     assert (entry.outcome, entry.status) == ("cancelled", 499)
     assert entry.cost_nano > 0
-    assert not gateway.app.gateway.live
+    assert not gateway.app.gateway.streams.flowing
 
 
 async def test_an_unpriced_model_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from naru.clock import Clock
 from naru.ledger.purses import lineage
-from naru.limits.admission import BATCH, INTERACTIVE, Admission, Hold
+from naru.limits.admission import Admission, Hold
 from naru.limits.headers import headers
 from naru.limits.meters import NO_LIMITS, UNBOUNDED, Limits, Meter
+from naru.limits.priority import priority_of
 from naru.limits.refusals import NoPlace
 from naru.protocol.dialect import Envelope
 from naru.protocol.tokens import estimate_tokens_bytes
@@ -24,8 +25,6 @@ Accounts = Mapping[str, AccountRecord]
 #: What an answer is taken to have where its request sets no limit, until the real figure is known.
 USUAL_OUTPUT = 1_024
 MAX_PATHS = 100_000
-#: A client says with this header that it can wait: `batch` goes behind everybody else.
-PRIORITY_HEADER = b"x-naru-priority"
 
 
 class Allowances:
@@ -92,8 +91,7 @@ class Allowances:
         except NoPlace:
             if self.queue_s <= 0:
                 raise
-        can_wait = any(name == PRIORITY_HEADER and value.strip().lower() == b"batch" for name, value in asked)
-        priority = BATCH if can_wait else INTERACTIVE
+        priority = priority_of(asked)
         return await self.admission.acquire(meters, _tokens(envelope, meters), self.now_ns(), priority, self.queue_s)
 
     def headers(self, meters: Meters) -> list[tuple[bytes, bytes]]:

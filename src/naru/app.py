@@ -23,6 +23,9 @@ from starlette.routing import BaseRoute
 
 from naru import config, home
 from naru.allowances import Allowances
+from naru.cache.turns import TurnStore
+from naru.calls.attempt import Means
+from naru.calls.failover import Failover
 from naru.catalog import load_catalog
 from naru.clock import Clock, SystemClock
 from naru.control.api import AdminApi
@@ -39,7 +42,9 @@ from naru.ledger.display import fx_of
 from naru.ledger.ledger import Ledger
 from naru.ledger.opening import open_ledger
 from naru.ledger.sweep import Sweep
+from naru.limits.gate import Gate
 from naru.log import configure as configure_log
+from naru.metrics import Metrics
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
 from naru.protocol.bridge import Dialects
@@ -53,6 +58,9 @@ from naru.protocol.openai_completions import OPENAI_COMPLETIONS
 from naru.protocol.openai_responses import OPENAI_RESPONSES
 from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
 from naru.providers import Provider, load_providers
+from naru.routing.breaker import BreakerPolicy
+from naru.routing.budget import RetryBudget
+from naru.routing.fleet import Fleet
 from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
@@ -122,6 +130,10 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
     "gemini": GEMINI,
 }
 
+#: A request waits so long for a place in this process, where the place that it lacks is not one of its own limits.
+GATE_WAIT_S = 5.0
+#: Retries that a quiet gateway has in hand.
+LEAST_RETRIES = 10.0
 #: Written-out model names come from callers, so what is kept for them is bounded.
 MAX_TARGETS = 10_000
 
@@ -173,22 +185,8 @@ class App:
         endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
         deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
-        server = settings.server
-        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
-        is_power_safe = settings.ledger.durability == "power"
-        policy = Policy(
-            server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images, settings.log.content
-        )
         ledger = await self._open_ledger()
-        self.gateway = Gateway(
-            auth,
-            ledger,
-            Allowances(lambda: ledger.treasury.accounts, self.clock, settings.server.queue_s),
-            Upstreams(deployments.table(), self.target),
-            self.dialects,
-            policy,
-            Random(secrets.randbits(64)),
-        )
+        self.gateway = self._gateway(auth, ledger, Upstreams(deployments.table(), self.target))
         self._start_webhook()
         self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
         self.sweep.start()
@@ -196,6 +194,26 @@ class App:
         self.web = self._web()
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
+
+    def _gateway(self, auth: Auth, ledger: Ledger, upstreams: Upstreams) -> Gateway:
+        server, routing = self.settings.server, self.settings.routing
+        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
+        loop = asyncio.get_running_loop()
+        means = Means(self.dialects, TurnStore(self.clock), self.clock, loop, images, server.on_disconnect == "abort")
+        allowances = Allowances(lambda: ledger.treasury.accounts, self.clock, server.queue_s)
+        breaker = BreakerPolicy(routing.breaker_failures, routing.breaker_open_s, routing.breaker_max_open_s)
+        random = Random(secrets.randbits(64))
+        retries = RetryBudget(routing.retry_ratio, LEAST_RETRIES)
+        failover = Failover(means, Fleet(breaker), allowances, Metrics(), random, retries)
+        gate = Gate(server.max_in_flight, server.max_queue, GATE_WAIT_S, allowances.now_ns)
+        policy = Policy(
+            server.max_body_bytes,
+            self.settings.ledger.durability == "power",
+            self.settings.log.content,
+            server.hold_s,
+            server.keepalive_s,
+        )
+        return Gateway(auth, ledger, allowances, upstreams, failover, gate, policy)
 
     async def _open_ledger(self) -> Ledger:
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
@@ -323,7 +341,7 @@ class App:
 
     def _web(self) -> Starlette:
         side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
-        admin = AdminApi(self.control, lambda: self.gateway.table, lambda: self.gateway.metrics).routes()
+        admin = AdminApi(self.control, self.gateway).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
         return Starlette(routes=routes, exception_handlers=handlers)

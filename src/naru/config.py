@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from naru.catalog import load_catalog
+from naru.config_read import Reader, bare, nearest, without_none
 from naru.config_schema import (
     SECTIONS,
     AlertSettings,
@@ -31,15 +32,12 @@ from naru.config_schema import (
     ModelSettings,
     ProviderSettings,
     ProxySettings,
-    Reader,
+    RoutingSettings,
     Secret,
     ServerSettings,
     Settings,
     StoreSettings,
     Timeouts,
-    bare,
-    nearest,
-    without_none,
 )
 from naru.config_urls import is_loopback, is_private, url_problem
 from naru.errors import ConfigError
@@ -56,6 +54,7 @@ __all__ = [
     "ModelSettings",
     "ProviderSettings",
     "ProxySettings",
+    "RoutingSettings",
     "Secret",
     "ServerSettings",
     "Settings",
@@ -133,6 +132,7 @@ def _base(home: Path, source: Path | None, sections: dict[str, dict[str, Any]], 
         store=StoreSettings(**sections["store"]),
         ledger=ledger,
         cache=CacheSettings(**sections["cache"]),
+        routing=RoutingSettings(**sections["routing"]),
         log=LogSettings(**sections["log"]),
         alerts=_alerts(AlertSettings(**sections["alerts"]), reader),
         **sections[""],
@@ -420,8 +420,9 @@ def _check_models(
             raise reader.error(f"{key}.deployments", "needs at least one deployment")
         for index, deployment in enumerate(model.deployments):
             _check_deployment(deployment, f"{key}.deployments[{index}]", enabled, providers)
-        for index, fallback in enumerate(model.fallbacks):
-            _check_fallback(fallback, f"{key}.fallbacks[{index}]", names, enabled, reader)
+        for kind in ("fallbacks", "context_fallbacks", "policy_fallbacks"):
+            for index, fallback in enumerate(getattr(model, kind)):
+                _check_fallback(fallback, f"{key}.{kind}[{index}]", names, enabled, reader)
     for model in models.values():
         _check_cycle(model.name, models, names, reader)
 

@@ -16,7 +16,7 @@ from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Set
 from naru.ledger.pricing import FREE, Price
 from naru.protocol.dialect import CHAT, Quirks, family_of
 from naru.providers import Provider
-from naru.routing.table import Deployment, Route, Table, Timeouts
+from naru.routing.table import Deployment, Hedge, Route, Table, Timeouts
 
 NO_OFFER = Offer(provider="", upstream_model="", price=None)
 
@@ -72,8 +72,20 @@ class Deployments:
         return self.providers[provider.kind].dialect in self.dialects.values()
 
     def _declared(self, model: ModelSettings) -> Route:
-        deployments = tuple(self._of_model(model, deployment) for deployment in model.deployments)
-        return Route(model.name, deployments, model.fallbacks, model.strategy, model.limits)
+        return Route(
+            model.name,
+            tuple(self._of_model(model, deployment) for deployment in model.deployments),
+            model.fallbacks,
+            model.strategy,
+            model.limits,
+            model.context_fallbacks,
+            model.policy_fallbacks,
+            model.affinity,
+            model.region,
+            frozenset(model.tags),
+            Hedge(int(model.hedge.after[1:]) / 100, model.hedge.budget) if model.hedge is not None else None,
+            model.continue_cut,
+        )
 
     def _of_model(self, model: ModelSettings, wanted: DeploymentSettings) -> Deployment:
         return self._deployment(self.settings.providers[wanted.provider], wanted.model, model, wanted)
@@ -126,6 +138,9 @@ class Deployments:
             defaults=(offer or NO_OFFER).defaults,
             max_output=quirks.max_output,
             limits=wanted.limits if wanted else None,
+            tags=frozenset(provider.tags) | frozenset(wanted.tags if wanted else ()),
+            place=region or ("" if provider.base_url or not kind.hosts else next(iter(kind.hosts))),
+            reasons=entry is not None and entry.capabilities.reasoning_style != "none",
         )
 
     def _endpoints(
@@ -169,11 +184,6 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
     if settings.store.redis.reveal():
         found.append(("store.redis", "Redis is not used"))
     found += [(f"engines.{name}", "no engine is started") for name in settings.engines]
-    for model in settings.models.values():
-        if model.strategy not in ("priority", "weighted"):
-            found.append((f"models.{model.name}.strategy", "deployments go by priority, then weight"))
-        if model.hedge is not None:
-            found.append((f"models.{model.name}.hedge", "no request is hedged"))
     return found
 
 
@@ -191,7 +201,7 @@ def _offer(model: Model | None, kind: str, region: str) -> Offer | None:
 
 
 def _timeouts(model: ModelSettings | None) -> Timeouts:
-    if model is None or model.timeouts is None:
+    if model is None:
         return Timeouts()
     given = model.timeouts
     return Timeouts(given.connect_s, given.ttft_s, given.idle_s, given.total_s)

@@ -213,7 +213,17 @@ class UpstreamBroken(UpstreamError):
 
 
 class UpstreamAuth(UpstreamError):
+    """The provider does not take the gateway's credential. `said` is its status, or its own code that begins with one;
+    `is_forbidden`: it knows the credential, and grants it no right to this (403)."""
+
     code: str | None = "upstream_auth"
+
+    def __init__(self, said: int) -> None:
+        super().__init__(
+            f"The provider refused the gateway's own credential (status {said}). Your key is fine; the operator has to look at "
+            "the provider's."
+        )
+        self.is_forbidden = str(said).startswith("403")
 
 
 class UpstreamRefused(UpstreamError):

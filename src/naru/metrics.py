@@ -32,7 +32,9 @@ class Histogram:
 
 class Metrics:
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.hedges = 0
+        self.hedges_won = 0
+        self.retries_refused = 0
         self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)  # dialect, outcome
         self.refusals: defaultdict[tuple[str, str], int] = defaultdict(int)  # dialect, code
         self.attempts_failed: defaultdict[tuple[str, str], int] = defaultdict(int)  # deployment, code

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec import Raw
 
-from naru.gateway.answers import StreamAnswer
+from naru.calls.answers import StreamAnswer
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bridge import PassThrough, Translation
 from naru.protocol.dialect import Envelope, Quirks

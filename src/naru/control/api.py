@@ -35,8 +35,7 @@ from naru.control.reports import FORMATS, shown_entry
 from naru.control.service import Control
 from naru.control.shown import shown_account, shown_deployments, shown_key, shown_prices
 from naru.errors import TooLarge
-from naru.metrics import Metrics
-from naru.routing.table import Table
+from naru.gateway.serve import Gateway
 
 T = TypeVar("T")
 #: Set in the ASGI scope by the server of the control socket, which no network client can reach.
@@ -80,10 +79,9 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 class AdminApi:
-    def __init__(self, control: Control, table: Callable[[], Table], metrics: Callable[[], Metrics]) -> None:
+    def __init__(self, control: Control, gateway: Gateway) -> None:
         self.control = control
-        self.table = table
-        self.metrics = metrics
+        self.gateway = gateway
 
     def routes(self) -> list[Route]:
         return [self._route(*row) for row in ROUTES]
@@ -242,10 +240,11 @@ class AdminApi:
         return StreamingResponse(pieces, headers=headers, media_type=media_type)
 
     async def deployments(self, ask: Ask) -> object:
-        return {"data": shown_deployments(self.table(), self.metrics())}
+        gateway = self.gateway
+        return {"data": shown_deployments(gateway.table, gateway.failover.fleet.known(), gateway.loop.time())}
 
     async def prices(self, ask: Ask) -> object:
-        return {"data": shown_prices(self.table()), "unit": "nano-USD per million tokens"}
+        return {"data": shown_prices(self.gateway.table), "unit": "nano-USD per million tokens"}
 
 
 #: method, path, the least role, who answers. A caller's key is never enough.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from naru.calls.endings import nobody
 from naru.errors import BadRequest
-from naru.gateway.endings import unpriced
 from naru.gateway.serve import Gateway
 from naru.ledger.display import cost_usd
 from naru.ledger.pricing import upper_bound_nano
@@ -13,19 +13,20 @@ from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.images import addresses
 from naru.protocol.service import asked_tier
 from naru.protocol.tokens import estimate_tokens_bytes
-from naru.routing.plan import Plan, plan
+from naru.routing.plan import Plan
 from naru.routing.table import Deployment
+from naru.transport.exchange import HeaderList
 
 #: What a model may write when neither the request nor the catalogue says.
 DEFAULT_MAX_OUTPUT = 4096
 
 
-def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway) -> dict[str, Any]:
+def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway, headers: HeaderList) -> dict[str, Any]:
     """A JSON object. Raises what the request itself would raise before a deployment is called."""
     now = gateway.auth.clock.now()
     envelope = dialect.read(body, path)
     route = gateway.table.resolve(envelope.model)
-    order = plan(route, gateway.table.resolve, gateway.random, dialect.name)
+    order = gateway.plan(route, gateway.table.resolve, dialect, envelope, headers)
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     return {
         "model": envelope.model,
@@ -38,15 +39,14 @@ def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway) -> di
             _attempt(deployment, dialect, envelope, gateway) | {"cost_usd_at_most": _bound(deployment, envelope, now)}
             for deployment in order.attempts
         ],
-        "refused": [{"deployment": refusal.deployment, "why": refusal.reason} for refusal in order.refused],
+        "plan": order.shown(),
+        "refused": order.shown()["refused"],
         "error": None if order.attempts else _why_nobody(order, envelope, dialect, gateway),
     }
 
 
 def _why_nobody(order: Plan, envelope: Envelope, dialect: ClientSide, gateway: Gateway) -> str:
-    if order.is_wrong_endpoint:
-        return gateway.table.wrong_endpoint(envelope.model, dialect.name).message
-    return unpriced(envelope.model)
+    return nobody(order, envelope, dialect.name, gateway.table).message
 
 
 def _attempt(deployment: Deployment, dialect: ClientSide, envelope: Envelope, gateway: Gateway) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _attempt(deployment: Deployment, dialect: ClientSide, envelope: Envelope, ga
 
 def _images(deployment: Deployment, dialect: ClientSide, envelope: Envelope, gateway: Gateway) -> dict[str, str] | None:
     """Stand-ins for the pictures that would be fetched; none is."""
-    if gateway.policy.images is None or not deployment.quirks.needs_image_data:
+    if gateway.failover.means.images is None or not deployment.quirks.needs_image_data:
         return None
     return dict.fromkeys(addresses(dialect, envelope), "data:image/png;base64,")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from naru.gateway.serve import Gateway
 from naru.metrics import Histogram
+from naru.routing.vitals import Vitals
 
 
 class Exposition(Collector):
@@ -19,8 +20,19 @@ class Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         metrics, ledger = self.gateway.metrics, self.gateway.ledger
-        yield GaugeMetricFamily("naru_in_flight_requests", "Requests being served.", metrics.in_flight)
-        yield GaugeMetricFamily("naru_open_streams", "Streams past their first content.", len(self.gateway.live))
+        gate = self.gateway.gate
+        yield GaugeMetricFamily("naru_in_flight_requests", "Requests being served.", gate.in_flight)
+        yield GaugeMetricFamily("naru_waiting_requests", "Requests that wait for a place.", gate.waiting)
+        yield CounterMetricFamily("naru_requests_shed", "Requests refused because all places were taken.", gate.shed)
+        yield GaugeMetricFamily(
+            "naru_open_streams", "Streams past their first content.", len(self.gateway.streams.flowing)
+        )
+        yield CounterMetricFamily("naru_hedges", "Requests asked of a second deployment.", metrics.hedges)
+        yield CounterMetricFamily("naru_hedges_won", "Hedges whose second deployment was first.", metrics.hedges_won)
+        yield CounterMetricFamily(
+            "naru_retries_refused", "Attempts not made because the retry budget was used up.", metrics.retries_refused
+        )
+        yield from _fleet(self._declared(), self.gateway.loop.time())
         yield GaugeMetricFamily("naru_open_permits", "Requests reserved and not yet settled.", ledger.open_permits)
         yield GaugeMetricFamily("naru_ledger_waiting_entries", "Entries not yet written.", len(ledger.waiting))
         yield CounterMetricFamily("naru_ledger_failed_writes", "Batches the store refused.", ledger.failed_writes)
@@ -33,6 +45,30 @@ class Exposition(Collector):
         yield _counter("naru_tokens", "Tokens settled.", ("type",), tokens)
         yield _histogram("naru_request_duration_seconds", "From request to settlement.", metrics.latency)
         yield _histogram("naru_time_to_first_token_seconds", "From request to first content, streams.", metrics.ttft)
+
+    def _declared(self) -> dict[str, Vitals]:
+        """Those that the configuration and the catalogue name: what callers write out themselves becomes no label."""
+        known = self.gateway.failover.fleet.known()
+        names = (d.id for route in self.gateway.table.routes.values() for d in route.deployments)
+        return {name: known[name] for name in names if name in known}
+
+
+def _fleet(known: Mapping[str, Vitals], now: float) -> Iterator[Metric]:
+    """The deployments that were used since the start."""
+    in_flight = GaugeMetricFamily("naru_deployment_in_flight", "Calls under way.", labels=("deployment",))
+    well = GaugeMetricFamily(
+        "naru_deployment_well", "1 when it may be called, 0 when it rests.", labels=("deployment",)
+    )
+    ttft = GaugeMetricFamily(
+        "naru_deployment_ttft_seconds", "Time to first content of late, peaks first.", labels=("deployment",)
+    )
+    calls = CounterMetricFamily("naru_deployment_calls", "Calls made.", labels=("deployment",))
+    for name, vitals in known.items():
+        in_flight.add_metric([name], vitals.in_flight)
+        well.add_metric([name], float(vitals.is_well(now)))
+        ttft.add_metric([name], vitals.ttft.now(now))
+        calls.add_metric([name], vitals.calls)
+    yield from (in_flight, well, ttft, calls)
 
 
 def _counter(

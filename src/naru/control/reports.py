@@ -27,7 +27,7 @@ EXPORT_PAGE = 500
 #: What a spreadsheet would run (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: In an export, what a spreadsheet can show; `content` never leaves this way.
-EXPORTED = tuple(name for name in LedgerEntry.__struct_fields__ if name not in ("content", "tried"))
+EXPORTED = tuple(name for name in LedgerEntry.__struct_fields__ if name not in ("content", "tried", "plan"))
 
 Query = Mapping[str, str]
 
@@ -143,6 +143,9 @@ def shown_entry(entry: LedgerEntry, with_content: bool) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(entry)
     if not with_content:
         del shown["content"]
+    # Where nothing had to be decided the record keeps no plan of its own.
+    alone = {"attempts": [entry.deployment] if entry.deployment else [], "refused": []}
+    shown["plan"] = msgspec.json.decode(entry.plan) if entry.plan else alone
     return shown | {"cost_usd": usd(entry.cost_nano)}
 
 

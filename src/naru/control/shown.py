@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,8 +10,8 @@ import msgspec
 from naru import keys
 from naru.control.desk import Desk
 from naru.ledger.pricing import Price
-from naru.metrics import Metrics
 from naru.routing.table import Table
+from naru.routing.vitals import Vitals
 from naru.storage.records import AccountRecord, KeyRecord
 
 Shown = dict[str, Any]
@@ -58,8 +59,8 @@ def shown_limits(limits: msgspec.Struct) -> Shown:
     return {name: getattr(limits, name) for name in limits.__struct_fields__}
 
 
-def shown_deployments(table: Table, metrics: Metrics) -> list[Shown]:
-    failed = metrics.attempts_failed
+def shown_deployments(table: Table, known: Mapping[str, Vitals], now: float) -> list[Shown]:
+    """`now` is on the loop's clock. What was not called since the start has no state yet."""
     return [
         {
             "id": deployment.id,
@@ -67,12 +68,33 @@ def shown_deployments(table: Table, metrics: Metrics) -> list[Shown]:
             "provider": deployment.provider,
             "model": deployment.model,
             "region": deployment.region,
+            "tags": sorted(deployment.tags),
             "is_priced": deployment.price is not None,
-            "failures": {kind: count for (name, kind), count in failed.items() if name == deployment.id},
+            **shown_vitals(known.get(deployment.id), now),
         }
         for route in table.routes.values()
         for deployment in route.deployments
     ]
+
+
+def shown_vitals(vitals: Vitals | None, now: float) -> Shown:
+    if vitals is None:
+        return {"state": "unused", "in_flight": 0, "calls": 0, "failures": 0}
+    load = vitals.load
+    return {
+        "state": "well" if vitals.is_well(now) else "resting",
+        "why": vitals.ailment(now),
+        "again_in_s": round(vitals.wait_s(now), 1) or None,
+        "breaker": vitals.breaker.state.value,
+        "in_flight": vitals.in_flight,
+        "room": None if vitals.room is None else int(vitals.room),
+        "calls": vitals.calls,
+        "failures": vitals.failures,
+        "ttft_s": round(vitals.ttft.now(now), 4) or None,
+        "ttft_p95_s": vitals.ttfts.of(0.95, now),
+        "waiting": load.waiting if load is not None else None,
+        "kv_used": load.kv_used if load is not None else None,
+    }
 
 
 def shown_prices(table: Table) -> list[Shown]:

@@ -162,7 +162,7 @@ class SideRoutes:
         if dialect is None:
             known = ", ".join(self.gateway.dialects.paths)
             raise BadRequest(f"{path[:100]!r} cannot be explained. Known: {known}.", param="path")
-        found = explain(dialect, path, msgspec.json.encode(fields), self.gateway)
+        found = explain(dialect, path, msgspec.json.encode(fields), self.gateway, request.headers.raw)
         return json_response(found)
 
     async def livez(self, request: Request) -> Response:

@@ -63,7 +63,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Settlement(msgspec.Struct, frozen=True):
     """How a request ended. `usage` is the upstream's or an estimate; None when nothing is owed. `tried` are all attempts, and
-    `lost_nano` what is owed for those that gave the caller nothing."""
+    `lost_nano` what is owed for those that gave the caller nothing. `plan` is the request's, as JSON."""
 
     outcome: str
     status: int
@@ -78,6 +78,7 @@ class Settlement(msgspec.Struct, frozen=True):
     tried: tuple[Attempt, ...] = ()
     lost_nano: int = 0
     content: str | None = None
+    plan: str = ""
 
 
 class Permit:
@@ -288,7 +289,7 @@ class Ledger:
             price.version if price else None, price.source if price else None,
             int((self.clock.monotonic() - permit.started) * 1e6), None if end.ttft_s is None else int(end.ttft_s * 1e6),
             end.attempts, unit, units, cost + end.lost_nano, end.tried, ask.user_hash, self.fx, permit.wallet.ids, end.content,
-            usage.tier, usage.server_tools,
+            usage.tier, usage.server_tools, end.plan,
         )  # fmt: skip
 
     def _charge(self, permit: Permit, cost: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,12 +15,17 @@ from naru.protocol.dialect import CHAT, MEDIA_FAMILIES, Envelope, Quirks, family
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds. `ttft_s` runs from the request to the first content; `idle_s` is the longest silence after that."""
+    """Seconds. `ttft_s` runs from the request to the first content; `idle_s` is the longest silence after that; `total_s` covers
+    all attempts. None: by the size of the request and by whether the model thinks first (deadlines.py)."""
 
     connect_s: float = 5.0
-    ttft_s: float = 60.0
+    ttft_s: float | None = None
     idle_s: float = 60.0
-    total_s: float = 600.0
+    total_s: float | None = None
+
+
+#: How a conversation stays with a deployment (affinity.py).
+Affinity = Literal["off", "session", "prefix"]
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -28,7 +33,9 @@ class Deployment(msgspec.Struct, frozen=True):
 
     `id` is for people and headers; `model` is the upstream's own name; `dialect` is what it is spoken to in, unless
     `endpoints` (dialect -> path) has the caller's own; `defaults` are body fields in `dialect`, set where the caller set
-    none; `price` None means unpriced, and an unpriced deployment is never called.
+    none; `price` None means unpriced, and an unpriced deployment is never called. `place` is where it is known to run: its
+    region, or the one that its provider has unless another is said; "" where nobody knows. `reasons`: the model may think before
+    it says anything.
     """
 
     id: str
@@ -45,6 +52,13 @@ class Deployment(msgspec.Struct, frozen=True):
     endpoints: Mapping[str, str] = {}
     max_output: int | None = None
     limits: Limits | None = None
+    tags: frozenset[str] = frozenset()
+    place: str = ""
+    reasons: bool = False
+
+    def is_in(self, region: str) -> bool:
+        """Whether what it is sent stays in `region`; "kr" holds "kr-gov" too, and "" is anywhere."""
+        return not region or self.place == region or self.place.startswith(region + "-")
 
     @property
     def upstream(self) -> Upstream:
@@ -85,14 +99,39 @@ class Deployment(msgspec.Struct, frozen=True):
         return any(family_of(name) == family for name in self.endpoints or (self.dialect,))
 
 
+class Hedge(msgspec.Struct, frozen=True):
+    """A second deployment is asked when the first took longer than `quantile` (0 to 1) of its like did; of all requests at most
+    the part `budget` is asked twice."""
+
+    quantile: float = 0.95
+    budget: float = 0.05
+
+
 class Route(msgspec.Struct, frozen=True):
-    """A model name and who answers it. Lower `priority` goes first; `fallbacks` are other routes, tried after all of these."""
+    """A model name and who answers it. `fallbacks` are other routes, tried after all of these; `context_fallbacks` for a request
+    that was too long for these, `policy_fallbacks` for one that their providers' rules refuse.
+
+    `region` and `tags` are what every deployment must have, fallbacks included. `continues`: an answer of plain text that is cut
+    short is gone on with elsewhere.
+    """
 
     name: str
     deployments: tuple[Deployment, ...]
     fallbacks: tuple[str, ...] = ()
     strategy: str = "priority"
     limits: Limits | None = None
+    context_fallbacks: tuple[str, ...] = ()
+    policy_fallbacks: tuple[str, ...] = ()
+    affinity: Affinity = "off"
+    region: str = ""
+    tags: frozenset[str] = frozenset()
+    hedge: Hedge | None = None
+    continues: bool = False
+
+    @property
+    def has_others(self) -> bool:
+        """Whether anybody but its deployments may answer, or not all of them may."""
+        return bool(self.fallbacks or self.context_fallbacks or self.policy_fallbacks or self.region or self.tags)
 
 
 #: Makes the deployment for `provider/model` written out by the caller; None when there is no such provider.

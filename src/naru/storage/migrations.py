@@ -220,4 +220,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is never shortened'); END;
     CREATE TRIGGER audit_holds BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END;
     """,
+    """
+    ALTER TABLE ledger_entry ADD COLUMN plan TEXT NOT NULL DEFAULT '';
+    """,
 )

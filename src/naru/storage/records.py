@@ -164,15 +164,16 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 class LedgerEntry(Struct, frozen=True):
     """How one request ended, and what it cost. Written once, never changed.
 
-    `outcome`: completed | partial (the upstream failed in mid-stream) | cancelled (the client left) | failed | refused |
-    recovered (the process died before it ended). Only `failed` and `refused` cost nothing. `input` includes cached reads and
-    cache writes; `output` includes reasoning. `units` are seconds of sound, characters or images, as `unit` says; of text
-    there are none.
+    `outcome`: completed | cached (told again from the cache) | partial (the upstream failed in mid-stream) | cancelled (the
+    client left) | failed | refused | recovered (the process died before it ended). `cached`, `failed` and `refused` cost nothing.
+    `input` includes cached reads and cache writes; `output` includes reasoning. `units` are seconds of sound, characters or
+    images, as `unit` says; of text there are none.
 
     `provider_cost_nano` is what the providers are owed for all attempts. `scopes` are what was charged `cost_nano`, each.
     `tier` is the service tier that the answer was given in, where its provider said so; `server_tools` the calls of the
     provider's own tools, by name. `fx` is the rate at which a display currency was shown ("1390 KRW/USD"). `content` is the
-    redacted request and answer, where the operator keeps them.
+    redacted request and answer, where the operator keeps them. `plan` is JSON: who was considered and who was left out, as
+    explain shows it; "" where only one deployment was.
     """
 
     request_id: str
@@ -209,6 +210,7 @@ class LedgerEntry(Struct, frozen=True):
     content: str | None = None
     tier: str = ""
     server_tools: tuple[tuple[str, int], ...] = ()
+    plan: str = ""
 
 
 class Only(Struct, frozen=True):

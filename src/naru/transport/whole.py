@@ -71,3 +71,10 @@ class PlainAnswer:
         if not self.is_over and self.connection is not None:
             self.connection.abort(self)
         self.on_failure(error)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        if not self.is_over:
+            self.is_over = True
+            if self.connection is not None:
+                self.connection.abort(self)

@@ -132,7 +132,7 @@ def test_another_gateways_price_is_replaced() -> None:
         (TooLarge("x"), 413, "request_too_large"),
         (RateLimited("x"), 429, "rate_limit_error"),
         (NaruError("x"), 500, "api_error"),
-        (UpstreamAuth("x"), 502, "api_error"),
+        (UpstreamAuth(401), 502, "api_error"),
         (Overloaded("x"), 503, "overloaded_error"),
         (UpstreamTimeout("x"), 504, "timeout_error"),
         (UpstreamRefused("x", status=529), 529, "overloaded_error"),

@@ -57,10 +57,7 @@ def stream_error(name: str, payload: bytes, quirks: Quirks) -> UpstreamError:
 def _error_of(kind: str, status: int | None, fields: dict[str, Any], quirks: Quirks) -> UpstreamError:
     message = fields.get("message") or fields.get("Message") or fields.get("originalMessage") or ""
     if kind in _AUTH:
-        return UpstreamAuth(
-            f"The provider refused the gateway's own credential (status {status or 403}). "
-            "Your key is fine; the operator has to look at the provider's."
-        )
+        return UpstreamAuth(status or 403)
     found = _MEANINGS.get(kind)
     told: dict[str, Any] = {"message": message}
     if found is not None:

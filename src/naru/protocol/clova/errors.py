@@ -56,10 +56,7 @@ def _error_from(status: int, code: int, message: str) -> UpstreamError:
     if status >= 600:
         status = 502
     if status in (401, 403) or code // 100 in (401, 403):
-        return UpstreamAuth(
-            f"The provider refused the gateway's own credential (status {code or status}). "
-            "Your key is fine; the operator has to look at the provider's."
-        )
+        return UpstreamAuth(code or status)
     known = _MEANINGS.get(code)
     if known is not None:
         status, kind, word = known

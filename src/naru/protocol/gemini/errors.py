@@ -75,10 +75,7 @@ def _error_from(said: _Said, status: int) -> UpstreamError:
     if status >= 600:
         status = 502
     if status in (401, 403) or said.reason in _AUTH_REASONS or (status == 400 and _AUTH_TEXT.search(said.message)):
-        return UpstreamAuth(
-            f"The provider refused the gateway's own credential (status {status}). "
-            "Your key is fine; the operator has to look at the provider's."
-        )
+        return UpstreamAuth(status)
     if status == 429:
         return UpstreamRefused(
             said.message or "The provider limits the rate of requests.",

@@ -118,10 +118,7 @@ def _error_from(said: _Said, status: int | None, quirks: Quirks) -> UpstreamErro
     if status < 400:
         return UpstreamBroken(f"The provider answered with status {status}, which is neither an answer nor an error.")
     if status in (401, 403) or (said.code in _AUTH_CODES or said.kind in _AUTH_CODES):
-        return UpstreamAuth(
-            f"The provider refused the gateway's own credential (status {status}). "
-            "Your key is fine; the operator has to look at the provider's."
-        )
+        return UpstreamAuth(status)
     if status == 429 or status == 402 or said.code in _QUOTA_CODES:
         return _limited(said, status, quirks)
     message = said.message or f"The provider answered with status {status} and no readable message."

@@ -6,31 +6,35 @@ The rules are the billing matrix, reliability.md 1.4, and the error rules of 1.3
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from naru.errors import InternalError, NaruError, RateLimited, UpstreamAuth
-from naru.gateway.answers import StreamAnswer
-from naru.gateway.call import Call
+from naru.calls.answers import StreamAnswer
+from naru.calls.call import Call
+from naru.errors import BadRequest, InternalError, NaruError, Overloaded, RateLimited, Unpriced, UpstreamAuth
 from naru.ledger.ledger import Settlement
 from naru.ledger.pricing import Price
+from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Usage
 from naru.protocol.service import TIER_FIELDS, asked_tier, tier_of
 from naru.protocol.tokens import estimate_tokens_bytes
+from naru.routing.plan import Plan
+from naru.routing.table import Table
 
 #: nginx's status for a client that closed before the answer; never sent, only recorded.
 CLIENT_CLOSED = 499
 _SEARCH = "web_search_options"
 
 
-def after_failures(errors: Sequence[NaruError]) -> NaruError:
-    """The one error to show when no attempt succeeded: a lone refusal as it is, else the most useful of them."""
+def after_failures(errors: Sequence[NaruError], waits_s: Iterable[float] = ()) -> NaruError:
+    """The one error to show when no attempt succeeded: a lone refusal as it is, else the most useful of them. `waits_s` are the
+    pauses of deployments that were not asked."""
     last = errors[-1]
     if not last.is_retryable:
         return last
     if all(error.status == 429 and error.code != "insufficient_quota" for error in errors):
-        waits = [error.retry_after_s for error in errors if error.retry_after_s is not None]
+        waits = [*waits_s, *(error.retry_after_s for error in errors if error.retry_after_s is not None)]
         return RateLimited(last.message, code=last.code, retry_after_s=min(waits, default=None))
     if isinstance(last, UpstreamAuth):
         # Another failure says more to the caller than that one of our credentials is bad.
@@ -86,11 +90,12 @@ def settlement(
     """The ledger's view of an ending at the target that was called last."""
     code = None if error is None else error.code
     if call.last_target is None:
-        return Settlement(outcome, status, usage=None, error_code=code, attempts=call.attempts)
+        return Settlement(outcome, status, usage=None, error_code=code, attempts=call.attempts, plan=call.shown_plan())
     deployment = call.last_target.deployment
     return Settlement(
         outcome, status, deployment.id, deployment.provider, deployment.model, deployment.price, usage, code, call.ttft_s,
-        call.attempts, tuple(call.failures),
+        call.attempts, tuple(call.failures), sum(attempt.cost_nano for attempt in call.failures),
+        plan=call.shown_plan(),
     )  # fmt: skip
 
 
@@ -126,9 +131,25 @@ def failed(call: Call, error: BaseException) -> Settlement:
     return settlement(call, "failed", 500, None, InternalError("internal"))
 
 
-def unpriced(model: str) -> str:
-    return (
-        f"The model {model!r} has no known price for such requests, and Naru does not bill a silent zero. The operator can "
-        "set price = { input = …, output = … } (USD per million tokens; also per_minute of sound, per_million_characters, "
-        'per_image) or price = "free" for it in naru.toml.'
+def nobody(order: Plan, envelope: Envelope, client: str, table: Table) -> NaruError:
+    """What to say where a plan has no attempts."""
+    if order.is_wrong_endpoint:
+        return table.wrong_endpoint(envelope.model, client)
+    if order.is_busy:
+        return Overloaded(
+            "Every deployment of the model has as many requests in hand as its provider takes at the moment. Try again shortly.",
+            code="deployments_busy",
+            retry_after_s=1,
+        )
+    if order.is_elsewhere:
+        return BadRequest(
+            "No deployment of the model has the region or the tags that are asked for. POST /v1/explain shows why each was left "
+            "out.",
+            code="no_such_deployment",
+        )
+    return Unpriced(
+        f"The model {envelope.model!r} has no known price for such requests, and Naru does not bill a silent zero. The operator "
+        "can set price = { input = …, output = … } (USD per million tokens; also per_minute of sound, per_million_characters, "
+        'per_image) or price = "free" for it in naru.toml.',
+        param="model",
     )

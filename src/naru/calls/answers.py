@@ -13,7 +13,7 @@ from naru.errors import NaruError, UpstreamBroken, UpstreamError
 from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.retry_after import retry_after
 from naru.targets import Target
-from naru.transport.exchange import Exchange
+from naru.transport.exchange import Exchange, Listener
 from naru.transport.upstream import Connection, Headers
 from naru.transport.whole import MAX_ANSWER_BYTES, Plain, PlainAnswer
 
@@ -38,6 +38,24 @@ class Abandon:
     def on_gone(self) -> None:
         if not self.answer.is_over:
             self.answer.drop(client_left())
+
+
+class Both:
+    """Listener for two attempts beside each other, before either has shown anything."""
+
+    def __init__(self, first: Listener | None) -> None:
+        self._all = [] if first is None else [first]
+
+    def join(self, other: Listener) -> None:
+        self._all.append(other)
+
+    def on_pause(self) -> None: ...
+
+    def on_resume(self) -> None: ...
+
+    def on_gone(self) -> None:
+        for each in self._all:
+            each.on_gone()
 
 
 class StreamAnswer:
@@ -189,6 +207,12 @@ class StreamAnswer:
     def tells_errors(self) -> bool:
         """Whether an error can be told in the stream: an event can, in the middle of sound it would be noise."""
         return self._media is None or self._media.is_events
+
+    @property
+    def last_event_at(self) -> float:
+        """On the loop's clock; 0 when nothing is under way."""
+        deadlines = self.connection.deadlines if self.connection is not None else None
+        return 0.0 if deadlines is None else deadlines.last_progress
 
     def cut(self, error: NaruError) -> None:
         """Ends the stream from our side (shutdown)."""

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 import msgspec
 
 from naru.cache.idempotency import Execution
+from naru.calls.answers import Both
 from naru.errors import NaruError
 from naru.ledger.ledger import Ask, Permit, Settlement
 from naru.limits.admission import Hold
 from naru.limits.meters import Meter
 from naru.protocol.content import Recording, safe
 from naru.protocol.dialect import ClientSide, Envelope
-from naru.protocol.replay import Replay
-from naru.routing.table import Deployment
-from naru.storage.records import Attempt, KeyRecord
-from naru.targets import Target
+from naru.routing.plan import Plan
+from naru.routing.table import Deployment, Route
+from naru.storage.records import Attempt as AttemptRecord
+from naru.storage.records import KeyRecord, to_json
+from naru.targets import Target, Upstreams
 from naru.transport.exchange import Exchange, HeaderList
 
 
@@ -37,9 +39,9 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempt_started", "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id",
-        "images", "is_sent", "is_started", "key", "last_target", "meters", "permit", "recording", "replay", "started",
-        "ttft_s",
+        "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id", "images", "is_sent",
+        "is_started", "key", "last_target", "meters", "permit", "plan", "race", "recording", "route", "started", "ttft_s",
+        "upstreams",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, request_id: str, dialect: ClientSide, started: float) -> None:
@@ -50,14 +52,18 @@ class Call:
         self.key: KeyRecord
         self.envelope: Envelope
         self.permit: Permit
+        #: As they stood when the request came: a new configuration is for the requests that come after it.
+        self.upstreams: Upstreams
+        self.route: Route
+        self.plan: Plan
+        #: While two attempts run beside each other: who of them hears of the client.
+        self.race: Both | None = None
         self.attempts = 0
-        self.attempt_started = started
-        self.failures: list[Attempt] = []
+        self.failures: list[AttemptRecord] = []
         self.meters: tuple[Meter, ...] = ()
         self.holds: list[Hold] = []
         self.dropped: tuple[str, ...] = ()
         self.last_target: Target | None = None
-        self.replay: Replay | None = None
         self.images: dict[str, str] | None = None
         self.ttft_s: float | None = None
         self.is_sent = False
@@ -82,11 +88,16 @@ class Call:
             candidates, user_hash,
         )  # fmt: skip
 
-    def note_failure(self, deployment: str, error: NaruError, now: float) -> None:
-        """For the request's record: `now` is on the loop's clock."""
-        took_us = int((now - self.attempt_started) * 1e6)
+    def note_failure(self, deployment: str, error: NaruError, took_s: float, cost_nano: int = 0) -> None:
+        """For the request's record. `cost_nano` is what the provider is owed all the same."""
         why = error.loggable if self.recording is None else safe(error.message)
-        self.failures.append(Attempt(deployment, took_us, error.code, why[:200] or None, error.status))
+        self.failures.append(
+            AttemptRecord(deployment, int(took_s * 1e6), error.code, why[:200] or None, error.status, cost_nano)
+        )
+
+    def shown_plan(self) -> str:
+        """For the request's record: who was considered, as explain shows it. "" where that says no more than who was called."""
+        return "" if self.plan.is_plain else to_json(self.plan.shown())
 
     def record(self) -> None:
         """From here on what is said goes into the request's record."""

@@ -1,0 +1,46 @@
+"""How long an answer may take where the operator has not said. Pure.
+
+The longer the prompt, the later the first word; the longer the answer that was asked for, the later the last; and a model that
+thinks first may be silent for minutes. The seeds' estimate (tokens / speed * 1.5 + 2 s) is kept, with a floor and a ceiling.
+"""
+
+from __future__ import annotations
+
+from naru.protocol.dialect import Envelope
+from naru.protocol.tokens import estimate_tokens_bytes
+from naru.routing.table import Deployment
+
+TTFT_S = 60.0
+#: OpenAI's and Anthropic's largest models were seen to think for minutes without a word.
+REASONING_TTFT_S = 300.0
+#: A slow server still reads so many tokens of a prompt in a second.
+PREFILL_TOKENS_PER_S = 1_000.0
+MAX_TTFT_S = 900.0
+
+TOTAL_S = 600.0
+MAX_TOTAL_S = 3_600.0
+#: One stream of a slow provider, in tokens a second.
+SPEED = 25.0
+MARGIN = 1.5
+NETWORK_S = 2.0
+
+
+def ttft_s(deployment: Deployment, envelope: Envelope) -> float:
+    """Seconds from the request to the first content."""
+    said = deployment.timeouts.ttft_s
+    if said is not None:
+        return said
+    base = REASONING_TTFT_S if deployment.reasons else TTFT_S
+    return min(base + estimate_tokens_bytes(envelope.input_bytes) / PREFILL_TOKENS_PER_S, MAX_TTFT_S)
+
+
+def total_s(deployment: Deployment, envelope: Envelope) -> float:
+    """Seconds over all attempts."""
+    said = deployment.timeouts.total_s
+    if said is not None:
+        return said
+    output = (envelope.max_output_tokens or 0) * envelope.n
+    expected = (
+        estimate_tokens_bytes(envelope.input_bytes) / PREFILL_TOKENS_PER_S + output / SPEED
+    ) * MARGIN + NETWORK_S
+    return min(max(expected, TOTAL_S), MAX_TOTAL_S)
