@@ -72,6 +72,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     `paths`: endpoint -> path under the base URL; one that begins with `//` starts at the root of the host instead. `only`:
     endpoint -> patterns of the upstream models it takes; an endpoint that is not named takes all. `docs`: the provider's
     own reference.
+    `probe_path`: what tells for nothing that it is there; "": its list of models. `load_path`: where it tells how busy it is, as
+    gauges of `load_names`: requests running, requests waiting, the part of its KV memory in use, under the names of its versions.
     `model_quirks`: (pattern of the upstream model's name, changed Quirks fields), applied in order; `drops` add up,
     every other field replaces. `is_catalogued`: it has the catalogue's models and no others.
     """
@@ -93,6 +95,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     only: dict[str, tuple[str, ...]] = {}
     quirks: Quirks = Quirks()
     model_quirks: tuple[tuple[str, dict[str, Any]], ...] = ()
+    probe_path: str = ""
+    load_path: str = ""
+    load_names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
     is_local: bool = False
     is_catalogued: bool = False
 

@@ -26,5 +26,9 @@ PROVIDER = Provider(
         # llama-server's own name for it (unverified)
         renames=(("repetition_penalty", "repeat_penalty"),),
     ),
+    probe_path="//health",
+    # with --metrics (docs, server README); newer versions tell nothing of the KV memory
+    load_path="//metrics",
+    load_names=(("llamacpp:requests_processing",), ("llamacpp:requests_deferred",), ("llamacpp:kv_cache_usage_ratio",)),
     is_local=True,
 )

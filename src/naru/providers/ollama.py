@@ -22,5 +22,6 @@ PROVIDER = Provider(
         # pictures as base64 data URIs only (A7.3)
         needs_image_data=True,
     ),
+    probe_path="//api/version",
     is_local=True,
 )

@@ -19,5 +19,9 @@ PROVIDER = Provider(
         # the model's own chat template holds the switch (A7)
         thinking_style="template_kwarg",
     ),
+    probe_path="//health",
+    # with --enable-metrics (docs, references/production_metrics)
+    load_path="//metrics",
+    load_names=(("sglang:num_running_reqs",), ("sglang:num_queue_reqs",), ("sglang:token_usage",)),
     is_local=True,
 )

@@ -19,5 +19,13 @@ PROVIDER = Provider(
         # the model's own chat template holds the switch (A7)
         thinking_style="template_kwarg",
     ),
+    probe_path="//health",
+    load_path="//metrics",
+    # docs, usage/metrics; gpu_cache_usage_perc is the older name
+    load_names=(
+        ("vllm:num_requests_running",),
+        ("vllm:num_requests_waiting",),
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    ),
     is_local=True,
 )

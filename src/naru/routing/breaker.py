@@ -89,6 +89,11 @@ class Breaker:
         if self.state is State.HALF_OPEN:
             self._probing = True
 
+    def expect(self, now: float) -> None:
+        """There is reason to think that it works again: an open time ends now."""
+        if self.state is State.OPEN:
+            self.open_until = min(self.open_until, now)
+
     def healthy(self, now: float) -> None:
         self.in_a_row = 0
         self._count(now, 0)

@@ -210,6 +210,14 @@ class Vitals:
         self.in_flight -= 1
         self.breaker.undecided(now)
 
+    def probed(self, error: NaruError | None, now: float, random: Random) -> None:
+        """How a probe went; None: it is there. That opens no way for everybody, since a probe does not go the way of requests:
+        it lets the next one try."""
+        if error is None:
+            self.breaker.expect(now)
+        else:
+            self._judge(error, verdict(error), now, random)
+
     def _went_well(self, now: float) -> None:
         self.breaker.healthy(now)
         self._pauses = 0
