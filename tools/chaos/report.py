@@ -25,16 +25,15 @@ def seen(result: Result) -> Text:
 
 
 def table(results: list[Result]) -> Table:
-    made = Table(title="Naru chaos catalogue", title_justify="left", show_lines=False, row_styles=["", "on grey7"])
-    made.add_column("fault", ratio=22)
-    made.add_column("injected", ratio=24)
-    made.add_column("expected", ratio=28)
-    made.add_column("seen", ratio=38)
-    made.add_column("verdict", ratio=8)
+    made = Table(title="Naru chaos catalogue", title_justify="left", show_lines=True)
+    for title, width in (("fault", 36), ("expected", 27), ("seen", 36)):
+        made.add_column(title, ratio=width, overflow="fold")
+    made.add_column("verdict", width=12)
     for result in results:
         row = result.row
         verdict = Text(result.verdict, style=COLOURS.get(result.verdict, "green"))
-        made.add_row(Text(f"{row.fault} {row.case}"), Text(row.injected), Text(row.expected), seen(result), verdict)
+        fault = Text.assemble((f"{row.fault} {row.case}\n", "bold"), row.injected)
+        made.add_row(fault, Text(row.expected), seen(result), verdict)
     return made
 
 

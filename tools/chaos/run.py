@@ -13,8 +13,13 @@ import msgspec
 
 from tools.chaos import (
     answer_faults,
+    bad_requests,
+    client_faults,
     connection_faults,
+    names_and_tls,
+    outages,
     size_faults,
+    slow_clients,
     stream_faults,
 )
 from tools.chaos.gateway import Gateway
@@ -22,7 +27,6 @@ from tools.chaos.rows import Look, Result, Row, Stage
 
 #: However long a row may take at the most, its preparation included.
 ROW_S = 120.0
-#: Sockets that the gateway may have more than at its start: kept-alive upstream connections are closed after 50 s.
 Told = Callable[[Result], None]
 
 
@@ -37,14 +41,26 @@ class Group(msgspec.Struct, frozen=True):
 MAIN = Group("main", 4)
 MEMORY = Group("memory", 1)
 WAITS = Group("waits", 20)
-OUTAGES = Group("outages", 1)
+POOLS = Group("pools", 1)
+FLAPPING = Group("flapping", 2)
+REGIONS = Group("regions", 2)
 #: Groups of a lane run one after the other, lanes at the same time.
-LANES = ((MAIN, MEMORY), (WAITS,), (OUTAGES,))
+LANES = ((MAIN, POOLS, MEMORY), (WAITS,), (FLAPPING,), (REGIONS,))
 
 
 def all_rows() -> list[Row]:
     """In the order of the catalogue."""
-    modules = (connection_faults, stream_faults, size_faults, answer_faults)
+    modules = (
+        connection_faults,
+        stream_faults,
+        size_faults,
+        answer_faults,
+        names_and_tls,
+        outages,
+        client_faults,
+        slow_clients,
+        bad_requests,
+    )
     found = [row for module in modules for row in module.rows()]
     return sorted(found, key=lambda row: (row.fault[0], int(row.fault[1:])))
 
