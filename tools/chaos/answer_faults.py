@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable
 from email.utils import formatdate
 from typing import Any
 
-from naru.testing import Script
+from naru.testing import Exchange, Script
 from naru.testing.http import Handler
 from naru.testing.script import JSON_HEADERS
 from tools.chaos import checks
-from tools.chaos.checks import STREAM, counts, cut_off, exhausted, fails_over
+from tools.chaos.checks import PLAIN, STREAM, counts, cut_off, exhausted, fails_over
 from tools.chaos.client import LEAK
 from tools.chaos.rows import Look, Row, Stage, alone, beside_a_peer
 from tools.chaos.upstreams import (
@@ -102,7 +103,7 @@ def saw_wait(look: Look, headers: dict[str, str], low: int, high: int, what: str
 FORMS: dict[str, tuple[dict[str, str], int, int]] = {
     "seconds": ({"retry_after": "9"}, 9, 9),
     "ms": ({"retry_after_ms": "4200"}, 5, 5),
-    "date": ({"retry_after": "DATE"}, 15, 21),
+    "date": ({"retry_after": "DATE"}, 18, 21),
     "9999999": ({"retry_after": "9999999"}, MAX_WAIT_S, MAX_WAIT_S),
     "garbage": ({"retry_after": "soon, perhaps"}, 1, MAX_WAIT_S),
 }
@@ -110,9 +111,9 @@ FORMS: dict[str, tuple[dict[str, str], int, int]] = {
 
 async def forms(stage: Stage) -> None:
     for form, (headers, _, _) in FORMS.items():
-        date = formatdate(time.time() + 20, usegmt=True)
 
-        def refuse(exchange: Any, headers: dict[str, str] = headers, date: str = date) -> Any:
+        def refuse(exchange: Exchange, headers: dict[str, str] = headers) -> Awaitable[None] | None:
+            date = formatdate(time.time() + 20, usegmt=True)  # 20 s from when it is asked
             return busy(**{name: value.replace("DATE", date) for name, value in headers.items()})(exchange)
 
         stage.model(stage.provide(form, await stage.server(refuse)), part=f"-{form}")
@@ -228,8 +229,11 @@ def unauthorised() -> list[Row]:
 
     both = "401, 403 with the provider's own words"
     return [
-        Row("A17", "before commit", both, "failover: 200 from the peer, billed once",
-            beside_a_peer(in_turn(refusing(401), refusing(403))), fails_over()),
+        # One request each: the second would not be sent to it any more.
+        Row("A17", "before commit, 401", "401 with the provider's own words", "failover: 200 from the peer, billed once",
+            beside_a_peer(refusing(401)), fails_over(PLAIN)),
+        Row("A17", "before commit, 403", "403 with the provider's own words", "failover: 200 from the peer, billed once",
+            beside_a_peer(refusing(403)), fails_over(STREAM)),
         Row("A17", "exhausted", f"{both}, no peer", "502 upstream_auth, never 401; none of the provider's words",
             alone(in_turn(refusing(401), refusing(403))), exhausted(502, "upstream_auth")),
         Row("A17", "health", "401, asked again at once", "the credential is out of use: not asked again",

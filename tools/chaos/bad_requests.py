@@ -218,6 +218,7 @@ async def hosts(stage: Stage, look: Look) -> None:
         ("/admin/keys", "evil.example/?"),
         ("/admin/keys", "127.0.0.1/livez?"),
         ("/admin/keys", "x/v1/models#"),
+        ("/admin/keys/", "evil.example"),
         ("http://evil.example/admin/keys", "evil.example"),
         ("http://evil.example/livez/../admin/keys", "x"),
     ):

@@ -30,7 +30,7 @@ def fails_over(kinds: tuple[bool, ...] = BOTH, within_s: float = TOTAL_S) -> Che
 def saw_peer(look: Look, answer: Answer, is_stream: bool, within_s: float, attempts: int = 2) -> None:
     is_right = answer.status == 200 and answer.text == TEXT and answer.is_whole and answer.attempts == attempts
     is_right = is_right and (answer.is_done or not is_stream) and not answer.stream_error
-    words = f"{KINDS[is_stream]}: {answer.status}, {answer.attempts} attempts"
+    words = f"{KINDS[is_stream]}: {answer.status}, {answer.attempts} attempt{'s' * (answer.attempts != 1)}"
     if not is_right:
         words += f", {told(answer)}"
     look.saw(words, is_right)

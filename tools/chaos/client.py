@@ -167,8 +167,7 @@ async def read_answer(reader: asyncio.StreamReader, started: float, timeout_s: f
             answer.status = int(lines[0].split()[1])
             pairs = [line.partition(":") for line in lines[1:] if line]
             answer.headers = {name.lower(): value.strip() for name, _, value in pairs}
-            async for piece in _body(reader, answer):
-                pieces.append(piece)
+            await _read_body(reader, answer, pieces)
     except (OSError, asyncio.IncompleteReadError, TimeoutError):
         pass  # what there is of it is what was seen
     answer.body = b"".join(pieces)
@@ -176,17 +175,17 @@ async def read_answer(reader: asyncio.StreamReader, started: float, timeout_s: f
     return answer
 
 
-async def _body(reader: asyncio.StreamReader, answer: Answer) -> Any:
+async def _read_body(reader: asyncio.StreamReader, answer: Answer, pieces: list[bytes]) -> None:
+    """Into `pieces`, so that what had come is there when the rest does not."""
     if answer.headers.get("transfer-encoding") == "chunked":
         while size := int(await reader.readuntil(b"\r\n"), 16):
-            yield (await reader.readexactly(size + 2))[:-2]
+            pieces.append((await reader.readexactly(size + 2))[:-2])
         answer.is_whole = (await reader.readexactly(2)) == b"\r\n"
     elif "content-length" in answer.headers:
-        if length := int(answer.headers["content-length"]):
-            yield await reader.readexactly(length)
+        pieces.append(await reader.readexactly(int(answer.headers["content-length"])))
         answer.is_whole = True
     else:
-        yield await reader.read()
+        pieces.append(await reader.read())
         answer.is_whole = True
 
 

@@ -30,6 +30,12 @@ ROW_S = 120.0
 Told = Callable[[Result], None]
 
 
+MODULES = (
+    connection_faults, stream_faults, size_faults, answer_faults, names_and_tls, outages, client_faults, slow_clients,
+    bad_requests,
+)  # fmt: skip
+
+
 class Group(msgspec.Struct, frozen=True):
     """`together`: how many of its rows run at once. `server`: lines of the [server] table."""
 
@@ -50,18 +56,7 @@ LANES = ((MAIN, POOLS, MEMORY), (WAITS,), (FLAPPING,), (REGIONS,))
 
 def all_rows() -> list[Row]:
     """In the order of the catalogue."""
-    modules = (
-        connection_faults,
-        stream_faults,
-        size_faults,
-        answer_faults,
-        names_and_tls,
-        outages,
-        client_faults,
-        slow_clients,
-        bad_requests,
-    )
-    found = [row for module in modules for row in module.rows()]
+    found = [row for module in MODULES for row in module.rows()]
     return sorted(found, key=lambda row: (row.fault[0], int(row.fault[1:])))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import zlib
 
-from naru.testing import Exchange, Script
+from naru.testing import Exchange, Script, scripted
 from naru.testing.http import Handler, Headers
 from naru.testing.script import JSON_HEADERS, STREAM_HEADERS
 from tools.chaos import checks
@@ -124,6 +125,7 @@ async def too_large(stage: Stage, look: Look) -> None:
     look.saw(f"{sent // MB} MB were taken", sent < 200 * MB)
 
 
+@functools.cache
 def bomb() -> Script:
     packer = zlib.compressobj(9, wbits=31)
     packed = packer.compress(b'{"choices": "')
@@ -155,9 +157,4 @@ def wrong_lengths() -> Prepare:
     (body,) = healthy_plain().pieces
     short = Script(pieces=(body,), stated_length=len(body) - 10)
     long = Script(pieces=(body,), stated_length=len(body) + 500, ending="fin")
-    scripts = iter((short, long))
-
-    def handler(exchange: Exchange):  # type: ignore[no-untyped-def]
-        return either(SILENT, next(scripts))(exchange)
-
-    return alone(handler)
+    return alone(scripted(short, long))
