@@ -20,7 +20,7 @@ QUICK = {
     "A11 grammar", "A13 exhausted", "A15 exhausted", "A16 before commit", "A24 expired", "A25 reused, RST",
     "A27 interleaved", "B2 FIN", "B2 RST", "B8 duplicates", "B16 later",
 }  # fmt: skip
-GROUP = run.Group("test", 6)
+GROUP = run.Group("test", 3)
 
 
 def test_every_fault_of_the_catalogue_has_a_row() -> None:

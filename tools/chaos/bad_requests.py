@@ -153,10 +153,10 @@ def out_of_bounds(model: str) -> Mapping[str, bytes]:
 
 
 async def forwarded(stage: Stage, look: Look) -> None:
-    odd = {"nobody_knows": {"this": [1.50, None, "é"]}}
-    answer = await stage.client.chat(stage.name, **odd)
+    odd = {"this": [1.50, None, "é"]}
+    answer = await stage.client.chat(stage.name, nobody_knows=odd)
     sent = json.loads(stage.bad.received[0].body) if stage.bad.received else {}
-    is_there = sent.get("nobody_knows") == odd["nobody_knows"]
+    is_there = sent.get("nobody_knows") == odd
     look.saw(f"{answer.status}, {'forwarded' if is_there else 'lost'}", answer.status == 200 and is_there)
 
 

@@ -51,7 +51,9 @@ def rows() -> list[Row]:
 async def full(stage: Stage) -> None:
     held = stage.kept["held"] = Held()
     stage.bad = await stage.server(held)
-    stage.model(stage.provide("bad", stage.bad, f"max_connections = {MOST_CONNECTIONS}"), ttft_s=10, total_s=20)
+    stage.model(
+        stage.provide("bad", stage.bad, f"max_connections = {MOST_CONNECTIONS}"), timeouts={"ttft_s": 10, "total_s": 20}
+    )
 
 
 async def fifty(stage: Stage, look: Look) -> None:
@@ -86,7 +88,9 @@ async def leaky(stage: Stage) -> None:
         return play(exchange, script) if script is not None else healthy()(exchange)
 
     stage.bad = await stage.server(handler)
-    stage.model(stage.provide("bad", stage.bad, f"max_connections = {MOST_CONNECTIONS}"), idle_s=10, total_s=20)
+    stage.model(
+        stage.provide("bad", stage.bad, f"max_connections = {MOST_CONNECTIONS}"), timeouts={"idle_s": 10, "total_s": 20}
+    )
 
 
 async def all_abandoned(stage: Stage, look: Look) -> None:
@@ -200,14 +204,14 @@ async def saw_return(stage: Stage, look: Look, switches: list[Switch], servers: 
     started = time.monotonic()
     answers: list[Answer] = []
     while time.monotonic() - started < OPEN_S * 1.5 and not all(switch.is_proven for switch in switches):
-        answers += await load(stage, 8, 4, 0.2)
+        answers += await load(stage, 9, 3, 0.2)
     took_s = time.monotonic() - started
     is_back = all(switch.is_proven for switch in switches)
     look.saw(f"back after {took_s:.0f} s" if is_back else "not back", is_back)
     herd = max(switch.herd for switch in switches)
     look.saw(f"{herd} requests before its first answer", herd <= 1)
     before = [server.requests for server in servers]
-    answers += await load(stage, 40, 4)
+    answers += await load(stage, 40, 3)
     share = sum(server.requests for server in servers) - sum(before)
     look.saw(f"then {share} of 40", share >= 10)
     saw_success(look, answers, 0.99)

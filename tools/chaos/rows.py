@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -83,10 +83,10 @@ class Stage:
     def provide(self, part: str, server: RawServer, *settings: str) -> str:
         return self.provider(part, f"http://127.0.0.1:{server.port}", *settings)
 
-    def model(self, *providers: str, part: str = "", **timeouts: float) -> str:
+    def model(self, *providers: str, part: str = "", timeouts: Mapping[str, float] | None = None) -> str:
         """A model answered by these, in this order of priority."""
         name = f"{self.name}{part}"
-        times = {"connect_s": CONNECT_S, "ttft_s": TTFT_S, "idle_s": IDLE_S, "total_s": TOTAL_S, **timeouts}
+        times = {"connect_s": CONNECT_S, "ttft_s": TTFT_S, "idle_s": IDLE_S, "total_s": TOTAL_S, **(timeouts or {})}
         said = ", ".join(f"{key} = {value}" for key, value in times.items())
         order = ", ".join(
             f'{{ provider = "{provider}", model = "m", priority = {place} }}'
@@ -143,7 +143,7 @@ def beside_a_peer(bad: Handler, **timeouts: float) -> Prepare:
 
     async def prepare(stage: Stage) -> None:
         stage.bad, stage.good = await stage.server(bad), await stage.server(healthy())
-        stage.model(stage.provide("bad", stage.bad), stage.provide("good", stage.good), **timeouts)
+        stage.model(stage.provide("bad", stage.bad), stage.provide("good", stage.good), timeouts=timeouts)
 
     return prepare
 
@@ -153,7 +153,7 @@ def alone(bad: Handler, *settings: str, **timeouts: float) -> Prepare:
 
     async def prepare(stage: Stage) -> None:
         stage.bad = await stage.server(bad)
-        stage.model(stage.provide("bad", stage.bad, *settings), **timeouts)
+        stage.model(stage.provide("bad", stage.bad, *settings), timeouts=timeouts)
 
     return prepare
 

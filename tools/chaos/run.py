@@ -37,19 +37,20 @@ MODULES = (
 
 
 class Group(msgspec.Struct, frozen=True):
-    """`together`: how many of its rows run at once. `server`: lines of the [server] table."""
+    """`together`: how many of its rows run at once; where they fail over, no more than the retry budget lets (1.3: 3).
+    `server`: lines of the [server] table."""
 
     name: str
     together: int
     server: tuple[str, ...] = ()
 
 
-MAIN = Group("main", 4)
+MAIN = Group("main", 3)
 MEMORY = Group("memory", 1)
 WAITS = Group("waits", 20)
 POOLS = Group("pools", 1)
-FLAPPING = Group("flapping", 2)
-REGIONS = Group("regions", 2)
+FLAPPING = Group("flapping", 1)
+REGIONS = Group("regions", 1)
 #: Groups of a lane run one after the other, lanes at the same time.
 LANES = ((MAIN, POOLS, MEMORY), (WAITS,), (FLAPPING,), (REGIONS,))
 

@@ -10,8 +10,8 @@ from naru.testing import Exchange, Script, scripted
 from naru.testing.http import Handler, Headers
 from naru.testing.script import JSON_HEADERS, STREAM_HEADERS
 from tools.chaos import checks
-from tools.chaos.checks import PLAIN, Check, cut_off, exhausted, fails_over
-from tools.chaos.rows import Look, Prepare, Row, Stage, alone, beside_a_peer
+from tools.chaos.checks import PLAIN, cut_off, exhausted, fails_over
+from tools.chaos.rows import Check, Look, Prepare, Row, Stage, alone, beside_a_peer
 from tools.chaos.upstreams import (
     BEGUN,
     BEGUN_TEXT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from naru.testing import Exchange, Script
@@ -193,7 +194,7 @@ def two_lines(data: bytes) -> bytes:
     return data.replace(b', "choices"', b',\ndata: "choices"').replace(b', "created"', b',\ndata:"created"')
 
 
-GRAMMAR = {
+GRAMMAR: dict[str, Callable[[bytes], bytes]] = {
     "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
     "CR": lambda data: data.replace(b"\n", b"\r"),
     "BOM": lambda data: b"\xef\xbb\xbf" + data,
