@@ -11,7 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz torture bench lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture chaos bench lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -29,6 +29,11 @@ test-transcripts: $(VENV)/.dev
 # The gateway killed again and again under load, for SECONDS; then its ledger is audited.
 torture: $(VENV)/.dev
 	$(BIN)/python tools/torture.py --seconds $(SECONDS)
+
+# Every upstream and client fault that Naru has a rule for, done to a running gateway; a table of what was seen.
+# CHAOS_FLAGS="--only A3,B5 --json chaos.json"
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tools.chaos $(CHAOS_FLAGS)
 
 # Mutated bytes into every decoder, SECONDS for each.
 SECONDS ?= 60
