@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "config": {"config_schema", "config_read", "config_urls", "catalog", "providers", "ledger.pricing"},
     "config_urls": set(),
     "webhook": {"ledger", "transport"},
+    "probes": {"routing", "transport"},
     "deployments": {"catalog", "config", "ledger.pricing", "protocol", "providers", "routing"},
     "testing": set(),
     "app": {

@@ -344,7 +344,10 @@ class App:
         admin = AdminApi(self.control, self.gateway).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
-        return Starlette(routes=routes, exception_handlers=handlers)
+        web = Starlette(routes=routes, exception_handlers=handlers)
+        # A redirect would repeat the client's own Host in an address that it then trusts (reliability.md B11).
+        web.router.redirect_slashes = False
+        return web
 
     def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, NaruError)

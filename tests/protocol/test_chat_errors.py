@@ -263,7 +263,9 @@ def test_what_a_caller_sees(error: NaruError, status: int) -> None:
     """All four keys, always (the OpenAI specification requires them); in a stream as one event without [DONE]."""
     expected = {"message": "m", "type": error.type, "param": error.param, "code": error.code}
     assert shown(error) == (status, expected)
-    assert OPENAI_CHAT.encode_stream_error(error) == b"data: " + compact({"error": expected}) + b"\n\n"
+    choices = [{"index": 0, "delta": {}, "finish_reason": "error"}]
+    said = {"error": expected, "choices": choices}
+    assert OPENAI_CHAT.encode_stream_error(error) == b"data: " + compact(said) + b"\n\n"
 
 
 @pytest.mark.transcripts

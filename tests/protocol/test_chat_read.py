@@ -123,9 +123,12 @@ def test_required_fields(name: str) -> None:
 
 
 def test_an_integer_of_5000_digits() -> None:
-    """Python's own limit on digits must not show as a 500."""
-    assert refused(b'{"model":"a","n":' + b"9" * 5_000 + b"," + M + b"}").param == "n"
-    assert read(b'{"model":"a","seed":' + b"9" * 5_000 + b"," + M + b"}").model == "a"
+    """Python's own limit on digits must not show as a 500, here or at an upstream; nor may a number that is infinite to it."""
+    for name in ("n", "seed", "unknown"):
+        for number in (b"9" * 5_000, b"-" + b"9" * 5_000, b"1e400", b"-1E+400"):
+            error = refused(b'{"model":"a","%b":%b,%b}' % (name.encode(), number, M))
+            assert (error.param, error.code) in ((name, "invalid_json"), (name, "invalid_value"))
+    assert read(b'{"model":"a","seed":1e300,"unknown":18446744073709551616,' + M + b"}").model == "a"
 
 
 @pytest.mark.parametrize("name", ["api_base", "base_url", "api_key", "user_config", "extra_headers", "headers"])
@@ -133,6 +136,27 @@ def test_where_a_request_goes_is_not_the_callers_to_say(name: str) -> None:
     """The deny list, by name."""
     error = refused(body(**{name: "http://evil"}))
     assert (error.param, error.code) == (name, "unsupported_parameter")
+    for inside in (
+        {"extra_body": {name: "x"}},
+        {"metadata": {"a": [{name: "x"}]}},
+        {"messages": [{"role": "user", name: 1}]},
+    ):
+        error = refused(body(**inside))
+        assert (error.param, error.code) == (name, "unsupported_parameter")
+
+
+def test_what_callers_describe_may_use_any_word() -> None:
+    """A schema's property, a tool's argument, a text: these words are nobody's credential there."""
+    schema = {"type": "object", "properties": {"headers": {"type": "object"}, "api_key": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "fetch", "parameters": schema}}
+    call = {"id": "1", "type": "function", "function": {"name": "fetch", "arguments": '{"headers": {}}'}}
+    messages = [
+        {"role": "user", "content": 'send "headers" and "api_key"'},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": '{"headers": {"a": 1}}'},
+    ]
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    assert read(body(messages=messages, tools=[tool], response_format=form)).model
 
 
 REPEATS = {

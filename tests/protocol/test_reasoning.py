@@ -154,8 +154,8 @@ def test_no_space_is_sent_for_lost_reasoning_once_thinking_is_off() -> None:
 
 def test_a_number_beyond_python_is_left_to_the_upstream() -> None:
     """Found by mutation: 1e400 is JSON, and no float."""
-    raw = b'{"model":"m","messages":[{"role":"user","content":"x"}],"thinking":{"type":1e400},"tool_choice":1e400}'
-    request = OPENAI_CHAT.decode_request(OPENAI_CHAT.read(raw.replace(b',"tool_choice":1e400', b"")))
+    raw = b'{"model":"m","messages":[{"role":"user","content":"x"}],"thinking":{"type":1e400},"tool_choice":[1e400]}'
+    request = OPENAI_CHAT.decode_request(OPENAI_CHAT.read(raw.replace(b',"tool_choice":[1e400]', b"")))
     assert request.reasoning == ReasoningPolicy()
     quirks = Quirks(thinking_style="deepseek", thinking_excludes=frozenset({"tool_choice"}))
     assert OPENAI_CHAT.forward(OPENAI_CHAT.read(raw), "m", quirks).dropped == ()

@@ -17,7 +17,7 @@ from naru.calls import endings
 from naru.calls.answers import Both, StreamAnswer
 from naru.calls.attempt import Attempt, Means
 from naru.calls.call import Call
-from naru.errors import BadRequest, NaruError, UpstreamError
+from naru.errors import BadRequest, NaruError, UpstreamAuth, UpstreamError
 from naru.metrics import Metrics
 from naru.routing.budget import RetryBudget
 from naru.routing.deadlines import total_s
@@ -148,12 +148,13 @@ class Failover:
         attempt.give_back(self.allowances.now_ns())
         call.note_failure(deployment.id, error, now - attempt.started)
         self.metrics.attempt_failed(deployment.id, error)
-        log.info("attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.loggable)
+        tell = log.warning if isinstance(error, UpstreamAuth) else log.info  # somebody has to look at the credential
+        tell("attempt failed", request_id=call.id, deployment=deployment.id, code=error.code, why=error.loggable)
 
     def _pauses(self, call: Call) -> list[float]:
-        """How long those ask to be left alone that were not asked."""
+        """How long the deployments of the plan are to be left alone from now on, those among them that are."""
         now = self.means.loop.time()
-        waits = [self.fleet.of(d).wait_s(now) for d in call.plan.last_resort]
+        waits = [self.fleet.of(d).wait_s(now) for d in (*call.plan.attempts, *call.plan.last_resort)]
         return [wait for wait in waits if wait > 0]
 
     # --- Two at once ------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from naru.gateway.auth import Auth, allow_model
 from naru.ledger.display import cost_headers
 from naru.ledger.ledger import Ledger, Settlement
 from naru.limits.gate import Gate
-from naru.protocol.dialect import ClientSide, Envelope, WholeAnswer
+from naru.protocol.content_type import check_json
+from naru.protocol.dialect import MEDIA_FAMILIES, ClientSide, Envelope, WholeAnswer, family_of
 from naru.protocol.retry_after import retry_headers
 from naru.routing.plan import Find, Plan
 from naru.routing.strategies import Conditions
@@ -152,6 +153,8 @@ class Gateway:
                 "server.max_body_bytes."
             )
         exchange = call.exchange
+        if family_of(call.dialect.name) not in MEDIA_FAMILIES:
+            check_json(exchange.headers)
         path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
         return call.dialect.read(body, path, exchange.headers)
 

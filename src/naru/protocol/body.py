@@ -5,8 +5,10 @@ The common body, compact JSON of a few hundred bytes, costs one decode and a few
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -26,6 +28,20 @@ MAX_MODEL_CHARS = 512
 #: reliability.md B9: fields by which LiteLLM-like servers let a caller redirect a request or swap the credential.
 DENIED = frozenset({"api_base", "base_url", "api_key", "user_config", "extra_headers", "headers"})
 
+_DENIED_WORDS = tuple(f'"{name}"'.encode() for name in sorted(DENIED))
+#: Fields whose objects are the caller's or a tool's own: schemas, arguments and results. `input` is a conversation where it is a
+#: list, and the arguments of a call where it is none.
+_FREE = frozenset(
+    {
+        "args", "arguments", "functions", "generationConfig", "input_schema", "json_schema", "output", "output_config",
+        "output_format", "parameters", "response", "response_format", "schema", "text", "tools",
+    }
+)  # fmt: skip
+
+#: Longer ones are no numbers that anybody means; Python's own limit is 4,300 digits.
+MAX_NUMBER_CHARS = 400
+_NUMBER_STARTS = frozenset(b"-0123456789")
+
 #: Inline files: their base64 is not text to the model. Each counts as this many bytes instead (about 1,000 tokens).
 INLINE_FILE_BYTES = 4_096
 #: Where nothing is longer than this there is no inline file worth looking for.
@@ -41,7 +57,43 @@ def read_fields(body: bytes) -> Fields:
     fields = _fields_of(body)
     if not DENIED.isdisjoint(fields):
         raise denied(min(DENIED & fields.keys()))
+    for name, raw in fields.items():
+        if memoryview(raw)[0] in _NUMBER_STARTS:
+            _check_number(name, bytes(raw))
+    for word in _DENIED_WORDS:
+        if word in body:  # rare, and mostly a word of a schema
+            _check_denied(fields)
+            break
     return fields
+
+
+def _check_number(name: str, text: bytes) -> None:
+    """A number that is none to most of the world: 1e400 is infinite, and 5,000 digits stop Python."""
+    if len(text) > MAX_NUMBER_CHARS or math.isinf(float(text)):
+        raise BadRequest(
+            f"`{name}` is a number that no model's API can hold. Send an ordinary one.", code="invalid_json", param=name
+        )
+
+
+def _check_denied(fields: Fields) -> None:
+    """Looks for them at every depth, but not inside what a caller describes or what a tool said: a schema may well have a
+    property called headers."""
+    try:
+        left: list[Any] = [msgspec.json.decode(raw) for name, raw in fields.items() if name not in _FREE]
+    except BAD_JSON as error:
+        raise _malformed(bytes(msgspec.json.encode(fields)), error) from None
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += [item for item in value if isinstance(item, dict | list)]
+        elif isinstance(value, dict):
+            if found := DENIED & value.keys():
+                raise denied(min(found))
+            left += [item for name, item in value.items() if _is_looked_into(name, item)]
+
+
+def _is_looked_into(name: str, value: object) -> bool:
+    return name not in _FREE and isinstance(value, list if name == "input" else dict | list)
 
 
 def denied(name: str) -> BadRequest:

@@ -11,7 +11,7 @@ import base64
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +24,8 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 DNS_TTL_S = 30.0
+#: RFC 8305: an address that is silent holds the next one up for so long, and no longer.
+STAGGER_S = 0.25
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -98,17 +100,18 @@ class Connector:
             return await self._through_proxy(proxy, origin, factory)
         loop = asyncio.get_running_loop()
         context = self._context(origin.ca_file) if origin.scheme == "https" else None
-        last: OSError | None = None
-        for address in await self._addresses(origin):
-            try:
-                _, protocol = await loop.create_connection(
-                    factory, address, origin.port, ssl=context, server_hostname=origin.host if context else None
-                )
-                return protocol
-            except OSError as error:  # ssl.SSLError is one too
-                last = error
-        self._resolved.pop((origin.host, origin.port), None)
-        raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(last)}.") from last
+        name = origin.host if context else None
+
+        async def one(address: str) -> ProtocolT:
+            _, protocol = await loop.create_connection(factory, address, origin.port, ssl=context, server_hostname=name)
+            return protocol
+
+        addresses = await self._addresses(origin)
+        try:
+            return await (one(addresses[0]) if len(addresses) == 1 else first_of(map(one, addresses), STAGGER_S))
+        except OSError as error:  # ssl.SSLError is one too
+            self._resolved.pop((origin.host, origin.port), None)
+            raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(error)}.") from error
 
     def _context(self, ca_file: str) -> ssl.SSLContext:
         context = self._tls.get(ca_file)
@@ -175,6 +178,42 @@ class Connector:
             raise UpstreamUnreachable(
                 f"Could not reach {origin} through the proxy {parts.hostname}: {describe(error)}."
             ) from error
+
+
+async def first_of(attempts: Iterable[Awaitable[ProtocolT]], stagger_s: float) -> ProtocolT:
+    """Begins them one after another, the next when one has failed or `stagger_s` have passed; the first that connects wins, and
+    the others are closed. Raises the last one's OSError when none does."""
+    left, running, last = list(attempts), set[asyncio.Task[ProtocolT]](), OSError("no address")
+    try:
+        while left or running:
+            if left:
+                running.add(asyncio.ensure_future(left.pop(0)))
+            done, running = await asyncio.wait(
+                running, timeout=stagger_s if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    running |= done - {task}
+                    return task.result()
+                if not isinstance(error, OSError):
+                    raise error
+                last = error
+        raise last
+    finally:
+        for each in left:
+            each.close()  # type: ignore[attr-defined]
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close)
+
+
+def _close(task: asyncio.Task[ProtocolT]) -> None:
+    """A connection that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        transport = getattr(task.result(), "transport", None)
+        if transport is not None:
+            transport.abort()
 
 
 class Tunnel(asyncio.Protocol):

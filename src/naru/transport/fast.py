@@ -165,6 +165,15 @@ class FastProtocol(HttpToolsProtocol):
             if exchange.listener is not None:
                 exchange.listener.on_gone()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client will send no more. Who asked plainly may still be reading (`nc` closes its side so, reliability.md B2), and
+        is answered; a stream's client that leaves looks just the same, and its upstream is to be dropped at once."""
+        exchange = self.exchange
+        if exchange is None or exchange.response_complete or exchange.listener is not None:
+            return False
+        exchange.keep_alive = False
+        return True
+
     def on_message_begin(self) -> None:
         # Not the parent's: the ASGI scope that it makes is made in _fall_through, for the requests that need one.
         self.url = b""

@@ -101,8 +101,10 @@ def encode_error(error: NaruError) -> tuple[int, bytes]:
 
 
 def encode_stream_error(error: NaruError) -> bytes:
-    """The error as an event of the stream. No [DONE] follows: the OpenAI clients raise on the `error` key."""
-    return b"data: %b\n\n" % encode({"error": _shown(error)[1]})
+    """The error as an event of the stream. No [DONE] follows: the OpenAI clients raise on the `error` key, and who looks only at
+    choices sees that this one did not end well."""
+    choice = {"index": 0, "delta": {}, "finish_reason": "error"}
+    return b"data: %b\n\n" % encode({"error": _shown(error)[1], "choices": [choice]})
 
 
 def _shown(error: NaruError) -> tuple[int, dict[str, str | None]]:
