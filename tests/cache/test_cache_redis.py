@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from redis.asyncio import Redis
 
 from naru.cache.breaker import Breaker
 from naru.cache.redis import CONNECTIONS, PREFIX, TIMEOUT_S, VERSION, RedisStore, open_redis
@@ -243,6 +244,34 @@ async def test_no_cancel_gives_anothers_reply(direct: RedisStore, redis_server: 
     pool = store._client.connection_pool
     assert len(pool._in_use_connections) == 0
     assert len(pool._available_connections) <= CONNECTIONS
+
+
+async def test_a_caller_waits_no_longer_whatever_the_library_does(
+    redis_server: int, proxy: FaultProxy, clock: FakeClock
+) -> None:
+    """The time is for the whole operation, connecting and all, and not for each of its steps."""
+    proxy.set(down=Faults(black_hole=True))
+    store = RedisStore(Redis(host="127.0.0.1", port=proxy.port, socket_timeout=2), clock, timeout_s=TIMEOUT_S)
+    started = asyncio.get_running_loop().time()
+    assert await store.get(KEY) is None
+    assert asyncio.get_running_loop().time() - started < 1
+    assert store.figures.errors == 1
+    await store.close()
+    assert store.figures.errors == 1  # how it ended at last is no news
+
+
+async def test_what_nobody_waits_for_is_still_carried_out(direct: RedisStore, redis_server: int, opened: Open) -> None:
+    """A caller that left in the first moment: the store is closed after it, not under it."""
+    store = opened(redis_server)
+    putting = asyncio.ensure_future(store.put(KEY, cached(), 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    putting.cancel()
+    await asyncio.gather(putting, return_exceptions=True)
+    assert store._running
+    await store.close()
+    assert not store._running
+    assert await direct.get(KEY) == cached()
 
 
 async def test_close_waits_for_what_is_under_way(opened: Open, proxy: FaultProxy) -> None:

@@ -244,6 +244,23 @@ async def test_a_refresh(world: World) -> None:
     assert next_.body == b"newest"
 
 
+async def test_a_refresh_beside_an_answer_that_is_made(world: World) -> None:
+    """It has no followers and leaves the other its own, also when it is over."""
+    leader = await world.leads()
+    stream(leader, b"data: 1\n\n")
+    refresh = await world.leads(control=FRESH)
+    stream(refresh, b"data: 2\n\n")
+    clients = [Client(), Client()]
+    asking = [world.asks(clients[0])]
+    await world.rest()
+    refresh.end()
+    asking.append(world.asks(clients[1]))
+    await world.rest()
+    finished(leader)
+    assert await asyncio.gather(*asking) == [Ending.WHOLE] * 2
+    assert [client.body for client in clients] == [b"data: 1\n\n"] * 2
+
+
 async def test_an_age(world: World) -> None:
     answer(await world.leads())
     await world.rest()
@@ -426,10 +443,13 @@ async def test_a_follower_that_leaves_is_missed_by_nobody(world: World) -> None:
     await world.rest()
     clients[1].leave()
     assert await asking[0] is Ending.GONE
-    finished(leader, b"data: 2\n\n")
-    assert await asking[1] is Ending.WHOLE
+    leader.write(b"data: 2\n\n")
+    clients[2].leave()
+    assert await asking[1] is Ending.GONE
+    finished(leader, b"data: 3\n\n")
     assert source.heard == []
-    assert clients[0].body == clients[2].body == b"data: 1\n\ndata: 2\n\n"
+    assert clients[0].body == b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+    assert clients[2].body == b"data: 1\n\ndata: 2\n\n"
 
 
 async def test_a_plain_answer_nobody_waits_for_can_be_joined(world: World) -> None:
@@ -443,6 +463,35 @@ async def test_a_plain_answer_nobody_waits_for_can_be_joined(world: World) -> No
     assert not leader.is_gone
     answer(leader)
     assert await asking is Ending.WHOLE
+
+
+async def test_a_client_that_is_gone_already(world: World) -> None:
+    """Neither leads nor follows: the gateway finds out by itself."""
+    client = Client()
+    client.leave()
+    assert await world.asks(client) is None
+    leader = await world.leads()
+    assert await world.asks(client) is None
+    assert not leader.flight.followers
+    leader.end()
+
+
+async def test_a_hit_that_is_never_told(world: World) -> None:
+    """Its gateway refused the request for another reason: it is interested no more."""
+    first, source = Client(), Source()
+    leader = await world.leads(first)
+    leader.listener = source
+    client = Client()
+    beginning = asyncio.ensure_future(world.cache.begin(client, KEY, DEFAULT))
+    await world.rest()
+    stream(leader, b"data: 1\n\n")
+    hit = await beginning
+    assert isinstance(hit, LiveHit)
+    first.leave()
+    assert not leader.is_gone
+    hit.end()
+    assert (leader.is_gone, source.heard, client.listener) == (True, ["gone"], None)
+    leader.end()
 
 
 # --- Pace ---------------------------------------------------------------------------------------------------------------
@@ -523,7 +572,7 @@ async def test_memory_is_bounded_by_the_flight(world: World) -> None:
     await world.rest()
     for count in range(1, 31):
         leader.write(bytes(1000))
-        assert leader.flight.size <= 10_000 + 1000
+        assert leader.flight.size <= 10_000
         assert slow.is_cut == (count > 10)
     assert leader.flight.size == 0
     other = await world.leads()
@@ -635,11 +684,16 @@ async def test_clear_is_for_what_is_being_made_too(world: World) -> None:
     await world.rest()
     assert await world.cache.clear() == 1
     other = await world.leads()
-    finished(leader)
-    other.end()
-    assert await asking is Ending.WHOLE
+    newcomer = Client()
+    following = world.asks(newcomer)  # of the new one, although the old one is there yet
     await world.rest()
-    assert world.cache.figures.entries == 0
+    answer(other, b"new")
+    finished(leader)
+    assert await asking is Ending.WHOLE
+    assert await following is Ending.WHOLE
+    assert newcomer.body == b"new"
+    await world.rest()
+    assert world.cache.figures.entries == 1
 
 
 async def test_a_cancelled_follower_breaks_off(world: World) -> None:
