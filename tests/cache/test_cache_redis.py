@@ -15,6 +15,8 @@ from naru.errors import ConfigError, Overloaded
 from naru.testing import FakeClock, FaultProxy, Faults
 from tests.cache.parts import cached
 
+pytestmark = pytest.mark.services
+
 KEY = b"k" * 32
 PATIENT_S = 10.0
 Open = Callable[..., RedisStore]
