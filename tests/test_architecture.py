@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "targets": {"protocol", "routing", "transport"},
     "calls": {"allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
-    "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "metrics", "transport"},
+    "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "transport"},
     "config_schema": {"ledger.pricing", "limits", "protocol"},
     "config_read": {"config_schema", "ledger.pricing", "protocol"},
     "config": {"config_schema", "config_read", "config_urls", "catalog", "providers", "ledger.pricing"},

@@ -7,8 +7,10 @@ uvicorn with the hot paths answered inside the protocol; both ways share `gatewa
 from __future__ import annotations
 
 import asyncio
+import hmac
 import secrets
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from random import Random
 from typing import IO
@@ -23,6 +25,9 @@ from starlette.routing import BaseRoute
 
 from naru import config, home
 from naru.allowances import Allowances
+from naru.cache.memory import MemoryStore
+from naru.cache.redis import open_redis
+from naru.cache.responses import CacheSettings, ResponseCache
 from naru.cache.turns import TurnStore
 from naru.calls.attempt import Means
 from naru.calls.failover import Failover
@@ -36,6 +41,7 @@ from naru.control.side import SideRoutes, family_of_caller, unknown_path
 from naru.deployments import Deployments, not_in_effect
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
+from naru.gateway.cached import CachedAnswers
 from naru.gateway.serve import Gateway, Policy
 from naru.ledger.alerts import Alert
 from naru.ledger.display import fx_of
@@ -157,6 +163,7 @@ class App:
         self.control: Control
         self.web: Starlette
         self.webhook: Webhook | None = None
+        self.cache: ResponseCache | None = None
         self.sweep: Sweep
         self._lock: IO[str] | None = None
         self._store: Store
@@ -213,7 +220,17 @@ class App:
             server.hold_s,
             server.keepalive_s,
         )
-        return Gateway(auth, ledger, allowances, upstreams, failover, gate, policy)
+        self.cache = self._response_cache(auth.pepper)
+        cached = CachedAnswers(self.cache) if self.cache is not None else None
+        return Gateway(auth, ledger, upstreams, failover, gate, policy, cached)
+
+    def _response_cache(self, pepper: bytes) -> ResponseCache | None:
+        settings, redis = self.settings.cache, self.settings.store.redis.reveal()
+        if not settings.enabled:
+            return None
+        store = open_redis(redis, self.clock) if redis else MemoryStore(self.clock, settings.max_bytes)
+        secret = hmac.digest(pepper, b"response cache", "sha256")
+        return ResponseCache(store, self.clock, secret, CacheSettings(ceil(settings.ttl_s), settings.max_entry_bytes))
 
     async def _open_ledger(self) -> Ledger:
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
@@ -249,6 +266,8 @@ class App:
         if self.webhook is not None:
             await self.webhook.stop()
         await self._client.close()
+        if self.cache is not None:
+            await self.cache.close()
         await self.gateway.ledger.end()
         if self._sandbox is not None:
             await self._sandbox.stop()

@@ -179,10 +179,8 @@ class Deployments:
 def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
     """(setting, what holds instead) for what is read and checked but not acted on by this version."""
     found = []
-    if settings.cache.enabled:
-        found.append(("cache.enabled", "no answer is cached"))
-    if settings.store.redis.reveal():
-        found.append(("store.redis", "Redis is not used"))
+    if settings.store.redis.reveal() and not settings.cache.enabled:
+        found.append(("store.redis", "Redis holds the response cache alone, and cache.enabled is off"))
     found += [(f"engines.{name}", "no engine is started") for name in settings.engines]
     return found
 

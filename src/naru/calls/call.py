@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from naru.cache.flight import Leader
 from naru.cache.idempotency import Execution
+from naru.cache.responses import Hit
 from naru.calls.answers import Both
 from naru.errors import NaruError
 from naru.ledger.ledger import Ask, Permit, Settlement
@@ -39,7 +41,8 @@ class Call:
     """One request on its way. Filled in step by step by `serve`."""
 
     __slots__ = (
-        "attempts", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id", "images", "is_sent",
+        "attempts", "begun", "cache_state", "dialect", "dropped", "envelope", "exchange", "execution", "failures", "holds", "id",
+        "images", "is_sent",
         "is_started", "key", "last_target", "meters", "permit", "plan", "race", "recording", "route", "started", "ttft_s",
         "upstreams",
     )  # fmt: skip
@@ -68,6 +71,9 @@ class Call:
         self.ttft_s: float | None = None
         self.is_sent = False
         self.execution: Execution | None = None
+        #: What the response cache said of it, and what callers are told of that: off, miss or hit.
+        self.begun: Leader | Hit | None = None
+        self.cache_state = b"off"
         self.recording: Recording | None = None
         self.is_started = False
 
@@ -127,7 +133,7 @@ class Call:
             (b"content-type", content_type),
             (b"x-request-id", self.id.encode("ascii")),
             (b"x-naru-attempts", b"%d" % self.attempts),
-            (b"x-naru-cache", b"off"),
+            (b"x-naru-cache", self.cache_state),
         ]
         if self.last_target is not None:
             headers.append((b"x-naru-deployment", self.last_target.header_value))

@@ -31,10 +31,11 @@ from naru.control.asks import (
 )
 from naru.control.credits import shown_code, shown_credit
 from naru.control.desk import LOCAL_ACTOR, Actor
+from naru.control.money import usd
 from naru.control.reports import FORMATS, shown_entry
 from naru.control.service import Control
 from naru.control.shown import shown_account, shown_deployments, shown_key, shown_prices
-from naru.errors import TooLarge
+from naru.errors import Conflict, TooLarge
 from naru.gateway.serve import Gateway
 
 T = TypeVar("T")
@@ -243,6 +244,22 @@ class AdminApi:
         gateway = self.gateway
         return {"data": shown_deployments(gateway.table, gateway.failover.fleet.known(), gateway.loop.time())}
 
+    async def show_cache(self, ask: Ask) -> object:
+        cached = self.gateway.cached
+        if cached is None:
+            return {"enabled": False}
+        figures = msgspec.structs.asdict(cached.cache.figures)
+        return {"enabled": True, **figures, "saved_usd": usd(figures["saved_nano"])}
+
+    async def clear_cache(self, ask: Ask) -> object:
+        """Every answer that was kept is forgotten."""
+        cached = self.gateway.cached
+        if cached is None:
+            raise Conflict("There is no cache: set cache.enabled in naru.toml.", code="cache_disabled")
+        cleared = await cached.cache.clear()
+        await self.control.desk.note(ask.actor, "cache.clear", "cache", {"cleared": cleared})
+        return {"cleared": cleared}
+
     async def prices(self, ask: Ask) -> object:
         return {"data": shown_prices(self.gateway.table), "unit": "nano-USD per million tokens"}
 
@@ -275,6 +292,8 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/admin/requests", "viewer", AdminApi.requests),
     ("GET", "/admin/requests/{request}", "viewer", AdminApi.show_request),
     ("GET", "/admin/deployments", "viewer", AdminApi.deployments),
+    ("GET", "/admin/cache", "viewer", AdminApi.show_cache),
+    ("DELETE", "/admin/cache", "admin", AdminApi.clear_cache),
     ("GET", "/admin/prices", "viewer", AdminApi.prices),
     ("GET", "/admin/audit", "viewer", AdminApi.audit),
     ("GET", "/admin/ledger/verify", "viewer", AdminApi.verify),

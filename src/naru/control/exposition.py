@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from naru.cache.responses import Figures
 from naru.gateway.serve import Gateway
 from naru.metrics import Histogram
 from naru.routing.vitals import Vitals
@@ -32,6 +33,8 @@ class Exposition(Collector):
         yield CounterMetricFamily(
             "naru_retries_refused", "Attempts not made because the retry budget was used up.", metrics.retries_refused
         )
+        if self.gateway.cached is not None:
+            yield from _cache(self.gateway.cached.cache.figures)
         yield from _fleet(self._declared(), self.gateway.loop.time())
         yield GaugeMetricFamily("naru_open_permits", "Requests reserved and not yet settled.", ledger.open_permits)
         yield GaugeMetricFamily("naru_ledger_waiting_entries", "Entries not yet written.", len(ledger.waiting))
@@ -51,6 +54,17 @@ class Exposition(Collector):
         known = self.gateway.failover.fleet.known()
         names = (d.id for route in self.gateway.table.routes.values() for d in route.deployments)
         return {name: known[name] for name in names if name in known}
+
+
+def _cache(figures: Figures) -> Iterator[Metric]:
+    """Only where there is a cache."""
+    yield CounterMetricFamily("naru_cache_hits", "Requests answered from the cache.", figures.hits)
+    yield CounterMetricFamily("naru_cache_followers", "Of these, told along while it was made.", figures.followers)
+    yield CounterMetricFamily("naru_cache_misses", "Requests that it had no answer for.", figures.misses)
+    yield CounterMetricFamily("naru_cache_saved_usd", "What the hits had cost when made.", figures.saved_nano / 1e9)
+    yield CounterMetricFamily("naru_cache_evicted", "Answers dropped for want of room.", figures.evicted)
+    yield CounterMetricFamily("naru_cache_errors", "Failures of the store, each a miss.", figures.errors)
+    yield GaugeMetricFamily("naru_cache_bytes", "Bytes kept in memory.", figures.bytes or 0)
 
 
 def _fleet(known: Mapping[str, Vitals], now: float) -> Iterator[Metric]:

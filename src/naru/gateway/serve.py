@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from naru.allowances import Allowances
+from naru.cache.flight import Ending
 from naru.cache.idempotency import Idempotency, key_in
+from naru.cache.responses import HIT, Hit
 from naru.calls import endings
 from naru.calls.answers import StreamAnswer
 from naru.calls.call import Call, RequestIds
@@ -14,7 +15,9 @@ from naru.calls.failover import Failover
 from naru.calls.planning import plan_for
 from naru.calls.streams import Streams
 from naru.errors import InternalError, NaruError, ShuttingDown, TooLarge
+from naru.gateway import cached
 from naru.gateway.auth import Auth, allow_model
+from naru.gateway.cached import CachedAnswers
 from naru.ledger.display import cost_headers
 from naru.ledger.ledger import Ledger, Settlement
 from naru.limits.gate import Gate
@@ -55,19 +58,20 @@ class Gateway:
         self,
         auth: Auth,
         ledger: Ledger,
-        allowances: Allowances,
         upstreams: Upstreams,
         failover: Failover,
         gate: Gate,
         policy: Policy,
+        cached: CachedAnswers | None = None,
     ) -> None:
         self.auth = auth
         self.ledger = ledger
-        self.allowances = allowances
+        self.allowances = failover.allowances
         self.upstreams = upstreams
         self.failover = failover
         self.gate = gate
         self.policy = policy
+        self.cached = cached
         self.dialects = failover.means.dialects
         self.random = failover.random
         self.metrics = failover.metrics
@@ -100,6 +104,8 @@ class Gateway:
             self._refuse(call, InternalError(f"Naru failed on this request. Its log has the cause under {call.id}."))
         finally:
             self.gate.leave()
+            if call.begun is not None:
+                call.begun.end()
             if call.execution is not None:
                 call.execution.end(call.is_sent)
 
@@ -111,6 +117,9 @@ class Gateway:
         call.route = route = call.upstreams.table.resolve(envelope.model)
         allow_model(call.key, route.name)
         if (key := key_in(call.exchange.headers)) is not None and not await self._is_first(call, key):
+            return
+        if self.cached is not None and (hit := await self.cached.begin(call)) is not None:
+            await self._tell_again(call, hit)
             return
         call.plan = self.plan(route, call.upstreams.table.resolve, call.dialect, envelope, call.exchange.headers)
         if self.policy.keeps_content:
@@ -185,6 +194,17 @@ class Gateway:
         headers += cost_headers(cost, self.ledger.fx)
         call.exchange.reply(200, headers, whole.body)
 
+    async def _tell_again(self, call: Call, hit: Hit) -> None:
+        """From the cache, under this request's own head. It passes the limits as any other, and costs nothing."""
+        call.plan = Plan(())
+        await self._admit(call)
+        end = cached.ending(Ending.GONE)
+        try:
+            own = [*call.headers(b"")[1:], *self._limit_headers(call), *cost_headers(0, self.ledger.fx)]
+            end = cached.ending(await hit.tell([*hit.headers, *(pair for pair in own if pair[0] != HIT[0])]))
+        finally:
+            self._settle(call, end)
+
     async def _stream(self, call: Call) -> None:
         self.streams.waits(call)
         try:
@@ -219,6 +239,7 @@ class Gateway:
             exchange.cut()
             return
         if answer.error is not None:
+            cached.spoil(call)
             exchange.write(call.dialect.encode_stream_error(answer.error))
         exchange.finish()
 
@@ -237,6 +258,8 @@ class Gateway:
     def _settle(self, call: Call, end: Settlement) -> int:
         self.metrics.ended(call.dialect.name, end, self.loop.time() - call.started)
         cost = call.permit.settle(call.recorded(end))
+        if call.begun is not None:
+            cached.keep(call, end, cost)
         if call.holds:
             call.release(end, self.allowances.now_ns())
         return cost
@@ -246,6 +269,7 @@ class Gateway:
         if error.fault.value != "caller":
             log.warning("request refused", request_id=call.id, status=error.status, code=error.code, why=error.loggable)
         if call.is_started:
+            cached.spoil(call)
             call.exchange.write(call.dialect.encode_stream_error(error))
             call.exchange.finish()
             return

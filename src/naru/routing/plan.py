@@ -83,7 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def is_plain(self) -> bool:
         """Whether it says no more than who was called."""
-        return len(self.candidates) == 1 and not self.refused
+        return len(self.candidates) < 2 and not self.refused
 
 
 def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
