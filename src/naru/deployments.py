@@ -122,7 +122,7 @@ class Deployments:
         upstream = offer.upstream_model if offer is not None and "?" not in name else name
         kind = self.providers[provider.kind]
         endpoints = self._endpoints(kind, upstream, entry, wanted)
-        quirks = _with_max_output(kind.quirks_for(upstream), entry)
+        quirks = _with_catalog(kind.quirks_for(upstream), entry)
         return Deployment(
             id=f"{provider.name}/{name.removeprefix(provider.name + '/')}" + (f"@{region}" if region else ""),
             provider=provider.name,
@@ -185,10 +185,17 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
     return found
 
 
-def _with_max_output(quirks: Quirks, entry: Model | None) -> Quirks:
-    """The catalogue's limit of the model's answers, before what the provider's data says of its names."""
-    known = entry.max_output if entry is not None else None
-    return msgspec.structs.replace(quirks, max_output=known) if known is not None else quirks
+def _with_catalog(quirks: Quirks, entry: Model | None) -> Quirks:
+    """The catalogue's limit of the model's answers, before what the provider's data says of its names; and whether Claude takes
+    the beginning of its answer, which is a matter of the model (of the others it is the provider's)."""
+    if entry is None:
+        return quirks
+    takes_beginning = entry.capabilities.prefill and entry.capabilities.endpoints == ("messages",)
+    return msgspec.structs.replace(
+        quirks,
+        max_output=entry.max_output or quirks.max_output,
+        prefill="plain" if takes_beginning else quirks.prefill,
+    )
 
 
 def _offer(model: Model | None, kind: str, region: str) -> Offer | None:

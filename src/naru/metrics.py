@@ -35,6 +35,7 @@ class Metrics:
         self.hedges = 0
         self.hedges_won = 0
         self.retries_refused = 0
+        self.resumed = 0
         self.requests: defaultdict[tuple[str, str], int] = defaultdict(int)  # dialect, outcome
         self.refusals: defaultdict[tuple[str, str], int] = defaultdict(int)  # dialect, code
         self.attempts_failed: defaultdict[tuple[str, str], int] = defaultdict(int)  # deployment, code

@@ -92,6 +92,7 @@ async def cast(
     config: str = "",
     prepare: Callable[..., None] | None = None,
     providers: dict[str, str] | None = None,
+    kind: str = "custom",
 ) -> AsyncIterator[Cast]:
     """`names` are words: a provider and an upstream for each, and a model `m` with a deployment at each of them, in this order of
     priority unless `model` has its own `deployments`. `providers` adds lines to a provider's table."""
@@ -100,7 +101,7 @@ async def cast(
     for name, actor in actors.items():
         base = await actor.server.start()
         lines.append(
-            f'[providers.{name}]\nkind = "custom"\nbase_url = "{base}/v1"\nallow_private = true\n'
+            f'[providers.{name}]\nkind = "{kind}"\nbase_url = "{base}/v1"\nallow_private = true\n'
             f"price = {{ input = 2, output = 4 }}\n{(providers or {}).get(name, '')}"
         )
     places = ", ".join(

@@ -20,7 +20,7 @@ from naru.clock import Clock
 from naru.errors import NaruError, UpstreamBroken
 from naru.limits.admission import Hold
 from naru.protocol.bridge import Bridge, Dialects
-from naru.protocol.dialect import MediaRelay, WholeAnswer
+from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.images import addresses, place_of
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
@@ -48,21 +48,16 @@ class Attempt:
     """`started` is on the loop's clock. `hold` is what the deployment's own limits hold for it."""
 
     __slots__ = (
-        "answer",
-        "call",
-        "dropped",
-        "hold",
-        "is_sent",
-        "means",
-        "replay",
-        "started",
-        "stream",
-        "target",
+        "answer", "bridge", "call", "dropped", "hold", "is_sent", "means", "relay", "replay", "started", "stream", "target",
         "vitals",
-    )
+    )  # fmt: skip
 
-    def __init__(self, call: Call, target: Target, vitals: Vitals, hold: Hold | None, means: Means) -> None:
+    def __init__(
+        self, call: Call, target: Target, vitals: Vitals, hold: Hold | None, means: Means, bridge: Bridge | None = None
+    ) -> None:
+        """`bridge` is given where it is not the usual one of the two dialects."""
         self.call = call
+        self.bridge = bridge or means.dialects.between(call.dialect, target.dialect)
         self.target = target
         self.vitals = vitals
         self.hold = hold
@@ -76,6 +71,7 @@ class Attempt:
         #: What came, once there is something to show.
         self.answer: WholeAnswer | StreamAnswer | None = None
         self.stream: StreamAnswer | None = None
+        self.relay: StreamRelay | None = None
         vitals.began(self.started)
 
     def adopt(self) -> None:
@@ -90,7 +86,7 @@ class Attempt:
         answer = PlainAnswer(self.means.loop.create_future())
         if self.means.abort_on_disconnect:
             call.exchange.listener = Abandon(answer)
-        bridge = self.means.dialects.between(call.dialect, target.dialect)
+        bridge = self.bridge
         is_gathered = must_stream(call.envelope, quirks) and not bridge.is_media
         try:
             await self._send(bridge, answer, is_gathered)
@@ -112,8 +108,8 @@ class Attempt:
         deployment = target.deployment
         assert deployment.price is not None
         price = partial(endings.cost_of, call, deployment.price)
-        bridge = self.means.dialects.between(call.dialect, target.dialect)
-        relay = bridge.stream(call.envelope, deployment.quirks, price, self.replay)
+        bridge = self.bridge
+        relay = self.relay = bridge.stream(call.envelope, deployment.quirks, price, self.replay)
         media = cast(MediaRelay, relay) if bridge.is_media else None
         if call.recording is not None and media is None:
             relay = call.recording.watch(relay)

@@ -108,7 +108,8 @@ def so_far(call: Call, answer: StreamAnswer) -> Settlement:
 def stream_end(call: Call, answer: StreamAnswer) -> Settlement:
     """A stream that had begun: complete, cut by the upstream, or left by the client."""
     relay = answer.relay
-    usage = usage_or_estimate(relay.usage, call, relay.output_chars)
+    is_told = relay.is_finished and relay.usage is not None
+    usage = usage_or_estimate(relay.usage, call, 0 if is_told else relay.output_chars)
     if answer.error is None and (relay.is_finished or answer.is_ended):
         return settlement(call, "completed", 200, usage)
     if answer.is_gone:

@@ -13,12 +13,13 @@ from random import Random
 import structlog
 
 from naru.allowances import Allowances
-from naru.calls import endings
+from naru.calls import continuation, endings
 from naru.calls.answers import Both, StreamAnswer
 from naru.calls.attempt import Attempt, Means
 from naru.calls.call import Call
 from naru.errors import BadRequest, NaruError, UpstreamAuth, UpstreamError
 from naru.metrics import Metrics
+from naru.protocol.continuation import PlainStream
 from naru.routing.budget import RetryBudget
 from naru.routing.deadlines import total_s
 from naru.routing.fleet import Fleet
@@ -95,6 +96,26 @@ class Failover:
         """How an answer went that had begun well. Each stream that `first` gave ends with this."""
         attempt.vitals.ended(error, self.means.loop.time(), self.random)
 
+    async def resume(self, cut: Attempt) -> Attempt | None:
+        """Another attempt that goes on with a stream that was cut short, at its first content; None where that cannot be."""
+        call, stream = cut.call, cut.stream
+        before = continuation.what_was_said(cut)
+        if before is None or stream is None or stream.error is None:
+            return None
+        place = len(call.failures)
+        call.note_failure(cut.target.deployment.id, stream.error, cut.took_s(), cut.owed())
+        for deployment in continuation.successors(call, cut, self.fleet, self.means.loop.time()):
+            if call.has_left() or not self.retries.take(self.means.loop.time()):
+                break
+            attempt = self._begin(call, deployment, [], before)
+            if attempt is not None and await self._run(attempt) is None:
+                attempt.adopt()
+                self.metrics.resumed += 1
+                return attempt
+        del call.failures[place]  # it is the answer after all
+        cut.adopt()
+        return None
+
     async def _may_retry(self, call: Call, deployment: Deployment, errors: list[NaruError]) -> bool:
         last = errors[-1]
         now = self.means.loop.time()
@@ -109,8 +130,11 @@ class Failover:
             await asyncio.sleep(self.random.uniform(0.0, JITTER_S))
         return True
 
-    def _begin(self, call: Call, deployment: Deployment, errors: list[NaruError]) -> Attempt | None:
-        """None where the deployment's own limits are used up; the refusal is among the errors then."""
+    def _begin(
+        self, call: Call, deployment: Deployment, errors: list[NaruError], before: PlainStream | None = None
+    ) -> Attempt | None:
+        """None where the deployment's own limits are used up; the refusal is among the errors then. `before` is what is to be
+        gone on with."""
         call.attempts += 1
         target = call.upstreams.target(deployment, deployment.spoken(call.dialect.name, call.envelope))
         call.last_target = target
@@ -124,7 +148,10 @@ class Failover:
                 call.note_failure(deployment.id, error, 0.0)
                 return None
             call.holds.append(hold)
-        return Attempt(call, target, self.fleet.of(deployment), hold, self.means)
+        bridge = None
+        if call.route.continues and call.envelope.is_stream:
+            bridge = continuation.bridge_for(call, target, before)
+        return Attempt(call, target, self.fleet.of(deployment), hold, self.means, bridge)
 
     async def _run(self, attempt: Attempt) -> NaruError | None:
         """One attempt as far as its first content, or its failure."""

@@ -30,6 +30,7 @@ class Exposition(Collector):
         )
         yield CounterMetricFamily("naru_hedges", "Requests asked of a second deployment.", metrics.hedges)
         yield CounterMetricFamily("naru_hedges_won", "Hedges whose second deployment was first.", metrics.hedges_won)
+        yield CounterMetricFamily("naru_streams_resumed", "Cut answers that went on elsewhere.", metrics.resumed)
         yield CounterMetricFamily(
             "naru_retries_refused", "Attempts not made because the retry budget was used up.", metrics.retries_refused
         )

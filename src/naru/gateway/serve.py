@@ -10,6 +10,7 @@ from naru.cache.idempotency import Idempotency, key_in
 from naru.cache.responses import HIT, Hit
 from naru.calls import endings
 from naru.calls.answers import StreamAnswer
+from naru.calls.attempt import Attempt
 from naru.calls.call import Call, RequestIds
 from naru.calls.failover import Failover
 from naru.calls.planning import plan_for
@@ -214,27 +215,19 @@ class Gateway:
         if attempt is None:
             self._settle(call, endings.left_early(call))
             return
-        answer = attempt.answer
-        if isinstance(answer, WholeAnswer):
-            await self._tell(call, answer)
+        if isinstance(attempt.answer, WholeAnswer):
+            await self._tell(call, attempt.answer)
             return
-        assert answer is not None
         call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
-        exchange = call.exchange
+        last: Attempt | None = attempt
         try:
-            if not call.is_started:
-                self._begin_stream(call, answer)
-            call.permit.progress(endings.so_far(call, answer))
-            self.streams.flows(answer, call)
-            # What ends the answer for the client is written to it only after the settlement: who was told all is billed all.
-            answer.go_live(exchange, lambda: self._settle(call, endings.stream_end(call, answer)))
-            await answer.ended()
+            while last is not None:
+                attempt, last = last, await self._relay(call, last)
         finally:
-            self.streams.ended(answer)
-            answer.cut(ShuttingDown("The gateway stopped before this answer was complete."))
-            self.failover.ended(attempt, answer.error)
+            assert attempt.stream is not None
             if not call.permit.is_settled:
-                self._settle(call, endings.stream_end(call, answer))
+                self._settle(call, endings.stream_end(call, attempt.stream))
+        answer, exchange = attempt.stream, call.exchange
         if answer.error is not None and not answer.tells_errors:
             exchange.cut()
             return
@@ -242,6 +235,25 @@ class Gateway:
             cached.spoil(call)
             exchange.write(call.dialect.encode_stream_error(answer.error))
         exchange.finish()
+
+    async def _relay(self, call: Call, attempt: Attempt) -> Attempt | None:
+        """A stream from its first content to its end. Returns the attempt that goes on with it where it was cut; None nearly
+        always."""
+        answer = attempt.stream
+        assert answer is not None
+        try:
+            if not call.is_started:
+                self._begin_stream(call, answer)
+            call.permit.progress(endings.so_far(call, answer))
+            self.streams.flows(answer, call)
+            # What ends the answer for the client is written to it only after the settlement: who was told all is billed all.
+            answer.go_live(call.exchange, lambda: self._settle(call, endings.stream_end(call, answer)))
+            await answer.ended()
+        finally:
+            self.streams.ended(answer)
+            answer.cut(ShuttingDown("The gateway stopped before this answer was complete."))
+            self.failover.ended(attempt, answer.error)
+        return await self.failover.resume(attempt) if call.route.continues and answer.error is not None else None
 
     def _begin_stream(self, call: Call, answer: StreamAnswer | None = None) -> None:
         """The head. Without an answer it says only that there will be one."""

@@ -167,14 +167,19 @@ class Translation:
         replay: Replay | None = None,
         images: Images | None = None,
     ) -> Forwarded:
+        return self.encoded(self.decoded(envelope, upstream, replay, images), upstream, is_stream)
+
+    def decoded(self, envelope: Envelope, upstream: Upstream, replay: Replay | None, images: Images | None) -> Request:
+        """What the caller asks for, as this upstream is to hear it."""
         decoded = self.client.decode_request(envelope)
         if replay is not None:
             decoded = restored(decoded, replay)
         if not upstream.quirks.reads_soft_switch and has_switch(envelope):
             decoded = switched(decoded)
-        if images:
-            decoded = with_images(decoded, images)
-        request = msgspec.structs.replace(decoded, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
+        return with_images(decoded, images) if images else decoded
+
+    def encoded(self, request: Request, upstream: Upstream, is_stream: bool) -> Forwarded:
+        request = msgspec.structs.replace(request, model=upstream.model, is_stream=is_stream, wants_usage=is_stream)
         request, dropped = without_foreign_tools(request, self.upstream.name)
         request, cut = _within_limit(request, upstream.quirks.max_output)
         forwarded = self.upstream.encode_request(request, upstream.quirks)

@@ -102,6 +102,9 @@ class Quirks(Struct, frozen=True, kw_only=True):
     tools_need_responses: bool = False
     #: Most texts of one embeddings call, or documents of one rerank call. None: not known.
     max_inputs: int | None = None
+    #: How it takes the beginning of its own answer, to go on with it: plain (as the last message), prefix or partial (so
+    #: marked), continue_final (vLLM's flags); none: not at all.
+    prefill: str = "none"
     #: Whether embeddings may be asked for in base64; where not, floats are asked for and encoded here.
     has_base64: bool = True
     #: 429 with code insufficient_quota means tokens per minute here (DashScope), not an empty account (OpenAI).

@@ -23,6 +23,8 @@ PROVIDER = Provider(
         thinking_replay_field="reasoning_content",
         # chat_template_kwargs; reasoning_effort knows only `none` (A7)
         thinking_style="template_kwarg",
+        # --prefill-assistant, on unless switched off (docs, server README)
+        prefill="plain",
         # llama-server's own name for it (unverified)
         renames=(("repetition_penalty", "repeat_penalty"),),
     ),

@@ -21,6 +21,8 @@ PROVIDER = Provider(
         renames=(("seed", "random_seed"), ("dimensions", "output_dimension")),
         # only some models have a switch, see below (docs)
         thinking_style="none",
+        # prefix: true on the last message (docs, prefix)
+        prefill="prefix",
         # closed schema: unknown keys are answered with 422 extra_forbidden (reported); which of OpenAI's bookkeeping
         # fields it knows is open (unverified)
         drops=FOREIGN_FIELDS | {"user", "store", "service_tier"},

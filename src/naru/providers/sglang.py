@@ -18,6 +18,8 @@ PROVIDER = Provider(
         thinking_replay_field="reasoning_content",
         # the model's own chat template holds the switch (A7)
         thinking_style="template_kwarg",
+        # its requests have vLLM's flag (reported)
+        prefill="continue_final",
     ),
     probe_path="//health",
     # with --enable-metrics (docs, references/production_metrics)

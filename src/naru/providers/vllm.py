@@ -18,6 +18,8 @@ PROVIDER = Provider(
         thinking_replay_field="reasoning",
         # the model's own chat template holds the switch (A7)
         thinking_style="template_kwarg",
+        # continue_final_message with add_generation_prompt false (docs, openai_compatible_server)
+        prefill="continue_final",
     ),
     probe_path="//health",
     load_path="//metrics",
