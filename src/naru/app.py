@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO
@@ -52,19 +52,21 @@ from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.openai_completions import OPENAI_COMPLETIONS
 from naru.protocol.openai_responses import OPENAI_RESPONSES
 from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
-from naru.providers import Provider, load_providers
-from naru.routing.table import Deployment
+from naru.providers import load_providers
+from naru.reach import Reach, needs_sandbox
+from naru.reload import Load, Outcome, Reloader
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
-from naru.targets import Sign, Target, Upstreams, host_of, target_for
+from naru.targets import Upstreams
 from naru.testing.sandbox import Sandbox
 from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
-from naru.transport.connect import Connector, Origin, Proxies
+from naru.transport.connect import Connector, Proxies
 from naru.transport.exchange import Exchange
 from naru.transport.fetch import ImageFetcher
-from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
+from naru.watch import Saves, Watcher
+from naru.webhook import MAX_CONNECTIONS as MAX_WEBHOOK_CONNECTIONS
 from naru.webhook import Hook, Webhook
 
 log = structlog.get_logger("naru")
@@ -122,9 +124,6 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
     "gemini": GEMINI,
 }
 
-#: Written-out model names come from callers, so what is kept for them is bounded.
-MAX_TARGETS = 10_000
-
 
 class FirstKeys(msgspec.Struct, frozen=True):
     """Made when the store holds no key at all; shown once and kept nowhere."""
@@ -136,9 +135,12 @@ class FirstKeys(msgspec.Struct, frozen=True):
 class App:
     """One gateway. `start` and `stop` may be called by the ASGI lifespan or by hand."""
 
-    def __init__(self, settings: config.Settings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: config.Settings, clock: Clock | None = None, load: Load | None = None) -> None:
+        """`load` reads the configuration again; without it there is no reloading."""
         self.settings = settings
         self.clock = clock or SystemClock()
+        #: Called with the settings after a reload, for what does not belong to the App.
+        self.on_taken: Callable[[config.Settings], None] = lambda settings: None
         self.first_keys: FirstKeys | None = None
         self.is_draining = False
         self.gateway: Gateway
@@ -151,48 +153,42 @@ class App:
         self._client: UpstreamClient
         self._sandbox: Sandbox | None = None
         self._control_server: ControlServer | None = None
+        self._sandbox_url = ""
         self._providers = load_providers()
-        self._targets: dict[tuple[str, str], Target] = {}
-        self._base_urls: dict[str, str] = {}
+        self._reloader = Reloader(self, load, self.clock, self._note_reload)
+        self._watcher = Watcher(
+            Saves(lambda: self.settings.source or config.usual_file(self.settings.home)), self._saved
+        )
 
     # --- Life -----------------------------------------------------------------------------------------------------
 
     async def start(self, make_first_keys: bool = True) -> None:
         """Opens the store, takes the home's lock, starts the sandbox. Raises ConfigError. No upstream is contacted."""
         settings = self.settings
-        for key, why in not_in_effect(settings):
-            log.warning("a setting has no effect yet", setting=key, why=why)
+        _warn_of(not_in_effect(settings))
         home.prepare(settings.home)
         self._lock = home.lock(settings.home)
         self._store = open_store(settings)
         records = await asyncio.wrap_future(self._store.keys())
         auth = Auth(home.pepper(settings.home), self.clock, records)
         self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
-        await self._start_sandboxes()
-        catalog = load_catalog(settings.ledger.krw_per_usd)
-        endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
-        deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
-        server = settings.server
-        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
-        is_power_safe = settings.ledger.durability == "power"
-        policy = Policy(
-            server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images, settings.log.content
-        )
+        upstreams, _ = await self._upstreams(settings)
         ledger = await self._open_ledger()
         self.gateway = Gateway(
             auth,
             ledger,
             Allowances(lambda: ledger.treasury.accounts, self.clock, settings.server.queue_s),
-            Upstreams(deployments.table(), self.target),
+            upstreams,
             self.dialects,
-            policy,
+            self._policy(settings),
             Random(secrets.randbits(64)),
         )
-        self._start_webhook()
+        self._tell_alerts_to(_hook(settings.alerts))
         self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
         self.sweep.start()
-        self.control = Control(self._desk(auth))
+        self.control = Control(Desk(self._store, auth, self.clock, ledger.treasury, secrets.token_bytes))
+        self._show_in(settings.ledger)
         self.web = self._web()
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
@@ -201,21 +197,9 @@ class App:
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
         return await open_ledger(self._store, self.clock, self.settings.home / "journal", self._tell_alert, fx)
 
-    def _start_webhook(self) -> None:
-        alerts = self.settings.alerts
-        if alerts.webhook:
-            hook = Hook(alerts.webhook.reveal(), alerts.secret.reveal(), alerts.allow_private)
-            self.webhook = Webhook(self._client, self.clock, hook)
-
     def _tell_alert(self, alert: Alert) -> None:
         if self.webhook is not None:
             self.webhook.tell(alert)
-
-    def _desk(self, auth: Auth) -> Desk:
-        ledger = self.gateway.ledger
-        desk = Desk(self._store, auth, self.clock, ledger.treasury, secrets.token_bytes)
-        desk.krw_per_usd, desk.fx = self.settings.ledger.krw_per_usd, ledger.fx
-        return desk
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -226,6 +210,7 @@ class App:
         self.is_draining = True
         if self._control_server is not None:
             self._control_server.close()
+        self._watcher.stop()
         self.sweep.stop()
         self.gateway.cut_streams()
         if self.webhook is not None:
@@ -255,42 +240,79 @@ class App:
         _, caller = await self.control.create_key(NewKey(name="first key"))
         return FirstKeys(admin, caller)
 
-    async def _start_sandboxes(self) -> None:
-        for provider in self.settings.providers.values():
-            if provider.kind == "sandbox" and not provider.base_url:
-                if self._sandbox is None:
-                    self._sandbox = Sandbox()
-                    self._base_urls["sandbox"] = await self._sandbox.start()
-                self._base_urls[provider.name] = self._base_urls["sandbox"]
+    # --- Configuration --------------------------------------------------------------------------------------------
 
-    # --- Upstreams ------------------------------------------------------------------------------------------------
+    async def take(self, settings: config.Settings) -> None:
+        """Puts other settings into force: what may go wrong does so before the first assignment, and nothing waits between
+        the first and the last. Requests under way go on with what they began with. Raises ConfigError."""
+        upstreams, reach = await self._upstreams(settings)
+        hook = _hook(settings.alerts)
+        news = [each for each in not_in_effect(settings) if each not in not_in_effect(self.settings)]
+        before, self.settings = self.settings, settings
+        self.gateway.upstreams = upstreams
+        self.gateway.policy = self._policy(settings)
+        self.gateway.allowances.take_over(upstreams.table.routes.values(), settings.server.queue_s)
+        self._show_in(settings.ledger)
+        self._tell_alerts_to(hook)
+        self.sweep.retain(settings.log.retention_days)
+        webhook = {} if self.webhook is None else {self.webhook.origin: MAX_WEBHOOK_CONNECTIONS}
+        self._client.keep(webhook | reach.connections)
+        if settings.log_level != before.log_level:
+            configure_log(settings.log_level)
+        _warn_of(news)
+        self.on_taken(settings)
 
-    def target(self, deployment: Deployment, dialect: str) -> Target:
-        """What it takes to call a deployment in one of its dialects; made at the first call and kept."""
-        key = (deployment.id, dialect)
-        target = self._targets.get(key)
-        if target is None or target.deployment is not deployment:
-            if len(self._targets) > MAX_TARGETS:
-                self._targets.clear()
-            target = self._targets[key] = self._make_target(deployment, dialect)
-        return target
+    async def _upstreams(self, settings: config.Settings) -> tuple[Upstreams, Reach]:
+        """Raises ConfigError. The sandbox that was started stays: requests may be at it."""
+        if self._sandbox is None and any(map(needs_sandbox, settings.providers.values())):
+            sandbox = Sandbox()
+            self._sandbox_url = await sandbox.start()
+            self._sandbox = sandbox
+        catalog = load_catalog(settings.ledger.krw_per_usd)
+        endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
+        table = Deployments(settings, self._providers, catalog, endpoints, self.clock.now()).table()
+        reach = Reach(settings, self._providers, self.dialects.named, self._client, self._sandbox_url)
+        return Upstreams(table, reach.target), reach
 
-    def _make_target(self, deployment: Deployment, dialect: str) -> Target:
-        settings = self.settings.providers[deployment.provider]
-        kind = self._providers[settings.kind]
-        base_url = self._base_urls.get(settings.name) or settings.base_url or kind.base_url(deployment.region or None)
-        scheme, _, rest = base_url.rstrip("/").partition("://")
-        host, _, prefix = rest.partition("/")
-        origin = Origin.of(f"{scheme}://{host}", settings.allow_private or kind.is_local, str(settings.ca_file or ""))
-        headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in settings.headers.items()}}
-        if settings.api_key is not None:
-            headers |= kind.credential(settings.api_key.reveal())
-        called = kind.call_paths(deployment.endpoints[dialect], deployment.model)
-        prefix = f"/{prefix}" if prefix else ""
-        pool = self._client.pool(origin, settings.max_connections)
-        paths = [path[1:] if path.startswith("//") else prefix + path for path in called]
-        sign = _signer(kind, settings, deployment.region, host_of(pool), paths)
-        return target_for(deployment, self.dialects.named[dialect], pool, paths, headers, sign)
+    def _policy(self, settings: config.Settings) -> Policy:
+        server = settings.server
+        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
+        is_power_safe = settings.ledger.durability == "power"
+        return Policy(
+            server.max_body_bytes, server.on_disconnect == "abort", is_power_safe, images, settings.log.content
+        )
+
+    def _show_in(self, settings: config.LedgerSettings) -> None:
+        ledger, desk = self.gateway.ledger, self.control.desk
+        ledger.fx = desk.fx = fx_of(settings.display_currency, settings.krw_per_usd)
+        desk.krw_per_usd = settings.krw_per_usd
+
+    def _tell_alerts_to(self, hook: Hook | None) -> None:
+        if hook is not None and self.webhook is not None:
+            self.webhook.point_to(hook)
+        elif hook is not None:
+            self.webhook = Webhook(self._client, self.clock, hook)
+        elif self.webhook is not None:
+            self._client.spawn(self.webhook.stop())
+            self.webhook = None
+
+    def reload(self, trigger: str) -> None:
+        """Reads the configuration again, soon; what comes of it is logged and counted."""
+
+        async def read() -> None:
+            await self._reloader.reload(trigger)
+
+        self._client.spawn(read())
+
+    def _saved(self) -> None:
+        self.reload("save")
+
+    def _note_reload(self, outcome: Outcome) -> None:
+        self.gateway.metrics.reloaded(outcome.result, outcome.at)
+
+    def watch(self) -> None:
+        """From now on the file is reloaded when it is saved."""
+        self._watcher.start()
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -311,6 +333,7 @@ class App:
         try:
             await self.start(make_first_keys=False)
             await self.open_control()
+            self.watch()
         except ConfigError as error:
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
@@ -323,7 +346,9 @@ class App:
 
     def _web(self) -> Starlette:
         side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
-        admin = AdminApi(self.control, lambda: self.gateway.table, lambda: self.gateway.metrics).routes()
+        admin = AdminApi(
+            self.control, lambda: self.gateway.table, lambda: self.gateway.metrics, self._reloader
+        ).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -351,13 +376,15 @@ class App:
         return self._on_error(request, InternalError("Naru failed on this request; its log has the cause."))
 
 
-def _signer(kind: Provider, settings: config.ProviderSettings, region: str, host: str, paths: list[str]) -> Sign | None:
-    """For a provider whose requests are signed; with a bearer key they need not be."""
-    key_id, secret, token = settings.access_key_id, settings.secret_access_key, settings.session_token
-    if key_id is None or secret is None or settings.api_key is not None:
+def _hook(settings: config.AlertSettings) -> Hook | None:
+    if not settings.webhook:
         return None
-    credentials = AwsCredentials(key_id.reveal(), secret.reveal(), token.reveal() if token is not None else "")
-    return RequestSigner(credentials, Scope(region, kind.signs_as), host, (paths[0], paths[1]))
+    return Hook(settings.webhook.reveal(), settings.secret.reveal(), settings.allow_private)
+
+
+def _warn_of(settings: Iterable[tuple[str, str]]) -> None:
+    for key, why in settings:
+        log.warning("a setting has no effect yet", setting=key, why=why)
 
 
 def _proxies(settings: config.ProxySettings) -> Proxies:
@@ -377,6 +404,10 @@ def open_store(settings: config.Settings) -> Store:
 
 def create() -> App:
     """For ASGI servers: an App from naru.toml and the environment."""
-    settings = config.settings_of_process(None, {})
+
+    def load(path: Path | None) -> config.Settings:
+        return config.settings_of_process(path, {})
+
+    settings = load(None)
     configure_log(settings.log_level)
-    return App(settings)
+    return App(settings, load=load)

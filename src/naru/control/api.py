@@ -34,8 +34,9 @@ from naru.control.desk import LOCAL_ACTOR, Actor
 from naru.control.reports import FORMATS, shown_entry
 from naru.control.service import Control
 from naru.control.shown import shown_account, shown_deployments, shown_key, shown_prices
-from naru.errors import TooLarge
+from naru.errors import BadRequest, TooLarge
 from naru.metrics import Metrics
+from naru.reload import Reloader
 from naru.routing.table import Table
 
 T = TypeVar("T")
@@ -80,10 +81,13 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 class AdminApi:
-    def __init__(self, control: Control, table: Callable[[], Table], metrics: Callable[[], Metrics]) -> None:
+    def __init__(
+        self, control: Control, table: Callable[[], Table], metrics: Callable[[], Metrics], reloader: Reloader
+    ) -> None:
         self.control = control
         self.table = table
         self.metrics = metrics
+        self.reloader = reloader
 
     def routes(self) -> list[Route]:
         return [self._route(*row) for row in ROUTES]
@@ -247,6 +251,22 @@ class AdminApi:
     async def prices(self, ask: Ask) -> object:
         return {"data": shown_prices(self.table()), "unit": "nano-USD per million tokens"}
 
+    # --- Configuration ----------------------------------------------------------------------------------------------
+
+    async def reload(self, ask: Ask) -> object:
+        """Raises BadRequest with what is wrong; then nothing has changed."""
+        outcome = await self.reloader.reload("api")
+        said = [str(change) for change in outcome.changes]
+        detail = {"result": outcome.result, "changes": said, "error": outcome.error}
+        await self.control.desk.note(ask.actor, "config.reload", outcome.source, detail)
+        if outcome.error is not None:
+            raise BadRequest(f"{outcome.error}. Nothing was changed.", code="config")
+        return outcome.shown()
+
+    async def last_reload(self, ask: Ask) -> object:
+        last = self.reloader.last
+        return {"last": None if last is None else last.shown()}
+
 
 #: method, path, the least role, who answers. A caller's key is never enough.
 ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
@@ -277,6 +297,8 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/admin/requests/{request}", "viewer", AdminApi.show_request),
     ("GET", "/admin/deployments", "viewer", AdminApi.deployments),
     ("GET", "/admin/prices", "viewer", AdminApi.prices),
+    ("POST", "/admin/config/reload", "admin", AdminApi.reload),
+    ("GET", "/admin/config/reload", "viewer", AdminApi.last_reload),
     ("GET", "/admin/audit", "viewer", AdminApi.audit),
     ("GET", "/admin/ledger/verify", "viewer", AdminApi.verify),
     ("GET", "/admin/ledger/export", "viewer", AdminApi.export),
