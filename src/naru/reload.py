@@ -26,7 +26,7 @@ KEPT = ("home", "store", "proxies", "client")
 KEPT_OF_SERVER = ("host", "port", "workers", "max_body_bytes")
 #: Not compared: which file it is stands beside the difference, and the command line's settings concern no gateway.
 SILENT = ("source", "client")
-#: As in messages about mistakes: a longer text may be a key in the wrong place.
+#: As in messages about mistakes: a longer text may hold a key.
 MAX_TEXT = 16
 
 APPLIED, UNCHANGED, FAILED = "applied", "unchanged", "failed"
@@ -82,6 +82,8 @@ def _between(key: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
         yield from _between_tables(key, _fields(old), _fields(new))
     elif isinstance(old, tuple) and isinstance(new, tuple):
         yield from _between_lists(key, old, new)
+    elif any(isinstance(each, str) and len(each) > MAX_TEXT for each in (old, new)):
+        yield key, "changed"
     else:
         yield key, f"{_shown(old)} -> {_shown(new)}"
 
@@ -139,8 +141,6 @@ def _listed(values: tuple[Any, ...]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        return "a text"
     if value is None or value == "":
         return "not set"
     return str(value) if isinstance(value, (str, int, float, Decimal, Path)) else "set"
