@@ -155,10 +155,9 @@ class App:
         self._control_server: ControlServer | None = None
         self._sandbox_url = ""
         self._providers = load_providers()
-        self._reloader = Reloader(self, load, self.clock, self._note_reload)
-        self._watcher = Watcher(
-            Saves(lambda: self.settings.source or config.usual_file(self.settings.home)), self._saved
-        )
+        saves = Saves(lambda: self.settings.source or config.usual_file(self.settings.home))
+        self._watcher = Watcher(saves, self._saved)
+        self._reloader = Reloader(self, load and _noted(load, saves), self.clock, self._note_reload)
 
     # --- Life -----------------------------------------------------------------------------------------------------
 
@@ -380,6 +379,16 @@ def _hook(settings: config.AlertSettings) -> Hook | None:
     if not settings.webhook:
         return None
     return Hook(settings.webhook.reveal(), settings.secret.reveal(), settings.allow_private)
+
+
+def _noted(load: Load, saves: Saves) -> Load:
+    """What was read for another reason need not be read again because it was saved."""
+
+    def noted(path: Path | None) -> config.Settings:
+        saves.note()
+        return load(path)
+
+    return noted
 
 
 def _warn_of(settings: Iterable[tuple[str, str]]) -> None:

@@ -46,8 +46,13 @@ class Saves:
 
     def __init__(self, find: Callable[[], Path | None]) -> None:
         self.find = find
-        self._last = self._settled = look(find())
-        self._digest = digest(find())
+        self.note()
+
+    def note(self) -> None:
+        """What the file holds now counts as seen: somebody reads it."""
+        path = self.find()
+        self._last = self._settled = look(path)
+        self._digest = digest(path)
 
     def poll(self) -> bool:
         """Whether the file has been saved, and is whole, since this was last true. A file that is gone for two looks was

@@ -95,6 +95,24 @@ async def test_a_saved_file_is_reloaded(tmp_path: Path) -> None:
         assert await metric(gateway, 'naru_config_reloads_total{result="failed"}') == 1
 
 
+async def test_check_tells_what_became_of_the_last_reading(tmp_path: Path) -> None:
+    """The file on the disk may be another than the one that `check` was given."""
+    file, other = tmp_path / "naru.toml", tmp_path / "other.toml"
+    other.write_text("")
+    async with serving(tmp_path) as gateway:
+        for text, result, state, words in (
+            ("[server]\nqueue_s = -1\n", "failed", "fail", "server.queue_s"),
+            ("[server]\nmax_body_bytes = 9\n", "unchanged", "warn", "server.max_body_bytes"),
+            ("[server]\nqueue_s = 1\n", "applied", "ok", str(file)),
+        ):
+            file.write_text(text)
+            gateway.process.send_signal(signal.SIGHUP)
+            await reloads(gateway, result, 1)
+            _, out, _ = await command(gateway.home, "check", "--json", "--config", str(other))
+            (found,) = [each for each in msgspec.json.decode(out)["findings"] if each["what"] == "reload"]
+            assert (found["state"], words in found["text"]) == (state, True), found
+
+
 TTY = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
 
 

@@ -88,6 +88,17 @@ def test_a_file_that_stays_away_is_told_once_and_so_is_its_return(file: Path) ->
     assert polls(saves) == [False, True, False, False]
 
 
+def test_what_was_read_for_another_reason_is_no_save(file: Path) -> None:
+    """After SIGHUP the same file is not read once more; what is written after that is."""
+    saves = Saves(lambda: file)
+    file.write_text("two")
+    assert not saves.poll()
+    saves.note()
+    assert polls(saves) == [False] * 4
+    file.write_text("three")
+    assert polls(saves) == [False, True, False, False]
+
+
 def test_a_first_file_counts(tmp_path: Path) -> None:
     """A gateway that started without one sees it come."""
     file = tmp_path / "naru.toml"

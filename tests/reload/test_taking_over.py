@@ -371,7 +371,7 @@ async def test_the_admin_api_reloads_and_answers(plane: Plane, tmp_path: Path) -
     assert await plane.ok("GET", path) == {"last": told}
     (tmp_path / "naru.toml").write_text("[server]\nqueue_s = -2\n")
     status, code, message = await plane.refused("POST", path)
-    assert (status, code) == (400, "config")
+    assert (status, code) == (400, "config_refused")
     assert "server.queue_s" in message
     assert (await plane.ok("GET", path))["last"]["result"] == "failed"
     assert [action for action, _ in await plane.audit()][:2] == ["config.reload"] * 2

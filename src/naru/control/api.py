@@ -260,7 +260,7 @@ class AdminApi:
         detail = {"result": outcome.result, "changes": said, "error": outcome.error}
         await self.control.desk.note(ask.actor, "config.reload", outcome.source, detail)
         if outcome.error is not None:
-            raise BadRequest(f"{outcome.error}. Nothing was changed.", code="config")
+            raise BadRequest(f"{outcome.error}. Nothing was changed.", code="config_refused")
         return outcome.shown()
 
     async def last_reload(self, ask: Ask) -> object:
