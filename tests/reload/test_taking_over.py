@@ -172,6 +172,13 @@ async def test_a_failure_of_our_own_changes_nothing(tmp_path: Path, monkeypatch:
         assert await state(gateway) == before
 
 
+async def test_what_a_signal_read_is_not_read_again_as_a_save(tmp_path: Path) -> None:
+    async with running(tmp_path) as gateway:
+        saves = gateway.app._watcher.saves
+        await save(gateway, "[server]\nqueue_s = 1\n", "signal")
+        assert [saves.poll() for _ in range(3)] == [False] * 3
+
+
 async def test_what_needs_a_restart_waits_and_the_rest_does_not(tmp_path: Path) -> None:
     """The warning names the keys; they are named again until the restart or until they are as before."""
     text = "[server]\nmax_body_bytes = 7\nport = 1\nqueue_s = 2\n[store]\nurl = 'sqlite:///x.db'\n"
