@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 
 from naru.app import HOT, App
 from naru.clock import Clock
-from naru.config import load_settings
+from naru.config import Settings, load_settings
 from naru.control.service import NewKey
 from naru.storage.records import LedgerEntry
 from naru.transport.fast import fast_protocol
@@ -99,7 +99,11 @@ async def running(
     in the same folder has the first one's keys, and none that it could show."""
     file = home / "naru.toml"
     file.write_text(config)
-    app = App(load_settings(file, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {}), clock)
+
+    def load(path: Path | None) -> Settings:
+        return load_settings(path, {"NARU_HOME": str(home / "home"), "HOME": str(home)}, {})
+
+    app = App(load(file), clock, load)
     await app.start()
     if prepare is not None:
         prepare(app)

@@ -30,13 +30,19 @@ async def test_keys_without_a_running_gateway(tmp_path: Path) -> None:
     assert (code, "naru keys list" in err) == (5, True)
 
 
+async def test_the_ledger_can_be_exported_without_a_running_gateway(tmp_path: Path) -> None:
+    """An answer that is streamed comes to its end in this process too."""
+    code, out, err = await command(tmp_path / "home", "ledger", "export", "--json")
+    assert (code, json.loads(out), err) == (0, [], "")
+
+
 async def test_json_stays_json_beside_a_warning(tmp_path: Path) -> None:
     """A setting without effect is warned about on stderr; stdout is what a script parses."""
     file = tmp_path / "naru.toml"
-    file.write_text("[cache]\nenabled = true\n")
+    file.write_text('[engines.demo]\nmodel = "naru-demo"\n')
     code, out, err = await command(tmp_path / "home", "keys", "list", "--json", "--config", str(file))
     assert (code, json.loads(out)) == (0, {"data": []})
-    assert "cache.enabled" in err
+    assert "engines.demo" in err
 
 
 async def test_commands_reach_the_running_gateway(tmp_path: Path) -> None:

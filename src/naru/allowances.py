@@ -36,21 +36,22 @@ class Allowances:
         self.admission = Admission()
         self._accounts = accounts
         self._meters: dict[str, Meter] = {}
-        self._paths: dict[tuple[str, str], tuple[KeyRecord, Accounts, Meters]] = {}
+        self._paths: dict[tuple[str, str], tuple[KeyRecord, Accounts, Route, Meters]] = {}
 
     def now_ns(self) -> int:
         return int(self.clock.monotonic() * 1e9)
 
     def path(self, key: KeyRecord, route: Route) -> Meters:
-        """The meters of a request, empty where nothing limits it. Changes of the key and of accounts are seen at once."""
+        """The meters of a request, empty where nothing limits it. Changes of the key, of accounts and of the
+        configuration are seen at once."""
         place, accounts = (key.id, route.name), self._accounts()
         found = self._paths.get(place)
-        if found is not None and found[0] is key and found[1] is accounts:
-            return found[2]
+        if found is not None and found[0] is key and found[1] is accounts and found[2] is route:
+            return found[3]
         if len(self._paths) >= MAX_PATHS:
             self._paths.clear()
         meters = self._path(key, route, accounts)
-        self._paths[place] = key, accounts, meters
+        self._paths[place] = key, accounts, route, meters
         return meters
 
     def _path(self, key: KeyRecord, route: Route, accounts: Accounts) -> Meters:
@@ -71,6 +72,18 @@ class Allowances:
         if deployment.limits is None:
             return ()
         return (self._meter(f"deployment {deployment.id}", f"deployment:{deployment.id}", deployment.limits),)
+
+    def take_over(self, routes: Iterable[Route], queue_s: float) -> None:
+        """Another configuration's limits, at once: also for who waits, and without waiting for the next request."""
+        self.queue_s = queue_s
+        known: dict[str, Limits | None] = {}
+        for route in routes:
+            known[f"model:{route.name}"] = route.limits
+            known |= {f"deployment:{each.id}": each.limits for each in route.deployments if each.limits is not None}
+        for scope, meter in self._meters.items():
+            limits = known.get(scope) or NO_LIMITS
+            if scope.startswith(("model:", "deployment:")) and meter.limits != limits:
+                self.admission.change(meter, limits, self.now_ns())
 
     def _meter(self, words: str, scope: str, limits: Limits) -> Meter:
         meter = self._meters.get(scope)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from pathlib import Path
 from random import Random
@@ -51,6 +51,7 @@ from naru.ledger.sweep import Sweep
 from naru.limits.gate import Gate
 from naru.log import configure as configure_log
 from naru.metrics import Metrics
+from naru.probes import Prober
 from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.bedrock import BEDROCK
 from naru.protocol.bridge import Dialects
@@ -63,22 +64,24 @@ from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.openai_completions import OPENAI_COMPLETIONS
 from naru.protocol.openai_responses import OPENAI_RESPONSES
 from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
-from naru.providers import Provider, load_providers
+from naru.providers import load_providers
+from naru.reach import Reach, needs_sandbox
+from naru.reload import Load, Outcome, Reloader, changed_providers
 from naru.routing.breaker import BreakerPolicy
 from naru.routing.budget import RetryBudget
 from naru.routing.fleet import Fleet
-from naru.routing.table import Deployment
 from naru.storage.port import Store
 from naru.storage.sqlite import SqliteStore
-from naru.targets import Sign, Target, Upstreams, host_of, target_for
+from naru.targets import Upstreams
 from naru.testing.sandbox import Sandbox
 from naru.transport.asgi import Receive, Send, serve_asgi
 from naru.transport.asgi import Scope as AsgiScope
-from naru.transport.connect import Connector, Origin, Proxies
+from naru.transport.connect import Connector, Proxies
 from naru.transport.exchange import Exchange
 from naru.transport.fetch import ImageFetcher
-from naru.transport.sigv4 import AwsCredentials, RequestSigner, Scope
 from naru.transport.upstream import UpstreamClient
+from naru.watch import Saves, Watcher
+from naru.webhook import MAX_CONNECTIONS as MAX_WEBHOOK_CONNECTIONS
 from naru.webhook import Hook, Webhook
 
 log = structlog.get_logger("naru")
@@ -140,8 +143,6 @@ ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
 GATE_WAIT_S = 5.0
 #: Retries that a quiet gateway has in hand.
 LEAST_RETRIES = 10.0
-#: Written-out model names come from callers, so what is kept for them is bounded.
-MAX_TARGETS = 10_000
 
 
 class FirstKeys(msgspec.Struct, frozen=True):
@@ -154,103 +155,92 @@ class FirstKeys(msgspec.Struct, frozen=True):
 class App:
     """One gateway. `start` and `stop` may be called by the ASGI lifespan or by hand."""
 
-    def __init__(self, settings: config.Settings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: config.Settings, clock: Clock | None = None, load: Load | None = None) -> None:
+        """`load` reads the configuration again; without it there is no reloading."""
         self.settings = settings
         self.clock = clock or SystemClock()
+        #: Called with the settings after a reload, for what does not belong to the App.
+        self.on_taken: Callable[[config.Settings], None] = lambda settings: None
         self.first_keys: FirstKeys | None = None
         self.is_draining = False
         self.gateway: Gateway
         self.control: Control
         self.web: Starlette
         self.webhook: Webhook | None = None
-        self.cache: ResponseCache | None = None
+        self.prober: Prober
         self.sweep: Sweep
         self._lock: IO[str] | None = None
         self._store: Store
         self._client: UpstreamClient
         self._sandbox: Sandbox | None = None
         self._control_server: ControlServer | None = None
+        self._sandbox_url = ""
         self._providers = load_providers()
-        self._targets: dict[tuple[str, str], Target] = {}
-        self._base_urls: dict[str, str] = {}
+        saves = Saves(lambda: self.settings.source or config.usual_file(self.settings.home))
+        self._watcher = Watcher(saves, self._saved)
+        self._reloader = Reloader(self, load and _noted(load, saves), self.clock, self._note_reload)
 
     # --- Life -----------------------------------------------------------------------------------------------------
 
     async def start(self, make_first_keys: bool = True) -> None:
         """Opens the store, takes the home's lock, starts the sandbox. Raises ConfigError. No upstream is contacted."""
         settings = self.settings
-        for key, why in not_in_effect(settings):
-            log.warning("a setting has no effect yet", setting=key, why=why)
+        _warn_of(not_in_effect(settings))
         home.prepare(settings.home)
         self._lock = home.lock(settings.home)
         self._store = open_store(settings)
         records = await asyncio.wrap_future(self._store.keys())
         auth = Auth(home.pepper(settings.home), self.clock, records)
         self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
-        await self._start_sandboxes()
-        catalog = load_catalog(settings.ledger.krw_per_usd)
-        endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
-        deployments = Deployments(settings, self._providers, catalog, endpoints, self.clock.now())
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
-        ledger = await self._open_ledger()
-        self.gateway = self._gateway(auth, ledger, Upstreams(deployments.table(), self.target))
-        self._start_webhook()
+        upstreams, reach = await self._upstreams(settings)
+        self.gateway = self._gateway(auth, await self._open_ledger(), upstreams)
+        self.prober = Prober(self.gateway.failover.fleet, asyncio.get_running_loop().time, self.gateway.random)
+        self.prober.start(reach.probes(upstreams.table))
+        self._tell_alerts_to(_hook(settings.alerts))
         self.sweep = Sweep(self._store, self.clock, settings.log.retention_days)
         self.sweep.start()
-        self.control = Control(self._desk(auth))
+        self.control = Control(Desk(self._store, auth, self.clock, self.gateway.ledger.treasury, secrets.token_bytes))
+        self._show_in(settings.ledger)
         self.web = self._web()
         if make_first_keys and not auth.records:
             self.first_keys = await self._make_first_keys()
 
     def _gateway(self, auth: Auth, ledger: Ledger, upstreams: Upstreams) -> Gateway:
-        server, routing = self.settings.server, self.settings.routing
-        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
-        loop = asyncio.get_running_loop()
-        means = Means(self.dialects, TurnStore(self.clock), self.clock, loop, images, server.on_disconnect == "abort")
+        settings, server = self.settings, self.settings.server
         allowances = Allowances(lambda: ledger.treasury.accounts, self.clock, server.queue_s)
-        breaker = BreakerPolicy(routing.breaker_failures, routing.breaker_open_s, routing.breaker_max_open_s)
+        retries = RetryBudget(settings.routing.retry_ratio, LEAST_RETRIES)
         random = Random(secrets.randbits(64))
-        retries = RetryBudget(routing.retry_ratio, LEAST_RETRIES)
-        failover = Failover(means, Fleet(breaker), allowances, Metrics(), random, retries)
+        failover = Failover(
+            self._means(settings, TurnStore(self.clock)), Fleet(_breaker(settings.routing)), allowances, Metrics(), random,
+            retries,
+        )  # fmt: skip
         gate = Gate(server.max_in_flight, server.max_queue, GATE_WAIT_S, allowances.now_ns)
-        policy = Policy(
-            server.max_body_bytes,
-            self.settings.ledger.durability == "power",
-            self.settings.log.content,
-            server.hold_s,
-            server.keepalive_s,
-        )
-        self.cache = self._response_cache(auth.pepper)
-        cached = CachedAnswers(self.cache) if self.cache is not None else None
-        return Gateway(auth, ledger, upstreams, failover, gate, policy, cached)
+        cached = self._cached(settings, auth.pepper)
+        return Gateway(auth, ledger, upstreams, failover, gate, _policy(settings), cached)
 
-    def _response_cache(self, pepper: bytes) -> ResponseCache | None:
-        settings, redis = self.settings.cache, self.settings.store.redis.reveal()
-        if not settings.enabled:
+    def _means(self, settings: config.Settings, turns: TurnStore) -> Means:
+        server, loop = settings.server, asyncio.get_running_loop()
+        images = ImageFetcher(self._client, server.fetch_images == "any") if server.fetch_images != "off" else None
+        return Means(self.dialects, turns, self.clock, loop, images, server.on_disconnect == "abort")
+
+    def _cached(self, settings: config.Settings, pepper: bytes) -> CachedAnswers | None:
+        """Raises ConfigError for what is no address of Redis."""
+        cache, redis = settings.cache, settings.store.redis.reveal()
+        if not cache.enabled:
             return None
-        store = open_redis(redis, self.clock) if redis else MemoryStore(self.clock, settings.max_bytes)
+        store = open_redis(redis, self.clock) if redis else MemoryStore(self.clock, cache.max_bytes)
         secret = hmac.digest(pepper, b"response cache", "sha256")
-        return ResponseCache(store, self.clock, secret, CacheSettings(ceil(settings.ttl_s), settings.max_entry_bytes))
+        kept = CacheSettings(ceil(cache.ttl_s), cache.max_entry_bytes)
+        return CachedAnswers(ResponseCache(store, self.clock, secret, kept))
 
     async def _open_ledger(self) -> Ledger:
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
         return await open_ledger(self._store, self.clock, self.settings.home / "journal", self._tell_alert, fx)
 
-    def _start_webhook(self) -> None:
-        alerts = self.settings.alerts
-        if alerts.webhook:
-            hook = Hook(alerts.webhook.reveal(), alerts.secret.reveal(), alerts.allow_private)
-            self.webhook = Webhook(self._client, self.clock, hook)
-
     def _tell_alert(self, alert: Alert) -> None:
         if self.webhook is not None:
             self.webhook.tell(alert)
-
-    def _desk(self, auth: Auth) -> Desk:
-        ledger = self.gateway.ledger
-        desk = Desk(self._store, auth, self.clock, ledger.treasury, secrets.token_bytes)
-        desk.krw_per_usd, desk.fx = self.settings.ledger.krw_per_usd, ledger.fx
-        return desk
 
     async def open_control(self) -> None:
         """Lets the command line of this NARU_HOME reach this process."""
@@ -261,13 +251,15 @@ class App:
         self.is_draining = True
         if self._control_server is not None:
             self._control_server.close()
+        self._watcher.stop()
+        self.prober.stop()
         self.sweep.stop()
         self.gateway.cut_streams()
         if self.webhook is not None:
             await self.webhook.stop()
         await self._client.close()
-        if self.cache is not None:
-            await self.cache.close()
+        if self.gateway.cached is not None:
+            await self.gateway.cached.cache.close()
         await self.gateway.ledger.end()
         if self._sandbox is not None:
             await self._sandbox.stop()
@@ -292,42 +284,81 @@ class App:
         _, caller = await self.control.create_key(NewKey(name="first key"))
         return FirstKeys(admin, caller)
 
-    async def _start_sandboxes(self) -> None:
-        for provider in self.settings.providers.values():
-            if provider.kind == "sandbox" and not provider.base_url:
-                if self._sandbox is None:
-                    self._sandbox = Sandbox()
-                    self._base_urls["sandbox"] = await self._sandbox.start()
-                self._base_urls[provider.name] = self._base_urls["sandbox"]
+    # --- Configuration --------------------------------------------------------------------------------------------
 
-    # --- Upstreams ------------------------------------------------------------------------------------------------
+    async def take(self, settings: config.Settings) -> None:
+        """Puts other settings into force: what may go wrong does so before the first assignment, and nothing waits between
+        the first and the last. Requests under way go on with what they began with. Raises ConfigError."""
+        upstreams, reach = await self._upstreams(settings)
+        hook = _hook(settings.alerts)
+        news = [each for each in not_in_effect(settings) if each not in not_in_effect(self.settings)]
+        gateway, before = self.gateway, self.settings
+        has_other_cache = settings.cache != before.cache
+        cached = self._cached(settings, gateway.auth.pepper) if has_other_cache else gateway.cached
+        self.settings = settings
+        gateway.take(upstreams, _policy(settings))
+        gateway.failover.take(self._means(settings, gateway.failover.means.turns), settings.routing.retry_ratio)
+        gateway.failover.fleet.renew(_breaker(settings.routing), changed_providers(before, settings))
+        gateway.gate.change(settings.server.max_in_flight, settings.server.max_queue, GATE_WAIT_S)
+        if has_other_cache:
+            former, gateway.cached = gateway.cached, cached
+            if former is not None:
+                self._client.spawn(former.cache.close())
+        self.prober.start(reach.probes(upstreams.table))
+        gateway.allowances.take_over(upstreams.table.routes.values(), settings.server.queue_s)
+        self._show_in(settings.ledger)
+        self._tell_alerts_to(hook)
+        self.sweep.retain(settings.log.retention_days)
+        webhook = {} if self.webhook is None else {self.webhook.origin: MAX_WEBHOOK_CONNECTIONS}
+        self._client.keep(webhook | reach.connections)
+        if settings.log_level != before.log_level:
+            configure_log(settings.log_level)
+        _warn_of(news)
+        self.on_taken(settings)
 
-    def target(self, deployment: Deployment, dialect: str) -> Target:
-        """What it takes to call a deployment in one of its dialects; made at the first call and kept."""
-        key = (deployment.id, dialect)
-        target = self._targets.get(key)
-        if target is None or target.deployment is not deployment:
-            if len(self._targets) > MAX_TARGETS:
-                self._targets.clear()
-            target = self._targets[key] = self._make_target(deployment, dialect)
-        return target
+    async def _upstreams(self, settings: config.Settings) -> tuple[Upstreams, Reach]:
+        """Raises ConfigError. The sandbox that was started stays: requests may be at it."""
+        if self._sandbox is None and any(map(needs_sandbox, settings.providers.values())):
+            sandbox = Sandbox()
+            self._sandbox_url = await sandbox.start()
+            self._sandbox = sandbox
+        catalog = load_catalog(settings.ledger.krw_per_usd)
+        endpoints = {endpoint: dialect.name for endpoint, dialect in ENDPOINTS.items()}
+        table = Deployments(settings, self._providers, catalog, endpoints, self.clock.now()).table()
+        reach = Reach(settings, self._providers, self.dialects.named, self._client, self._sandbox_url)
+        return Upstreams(table, reach.target), reach
 
-    def _make_target(self, deployment: Deployment, dialect: str) -> Target:
-        settings = self.settings.providers[deployment.provider]
-        kind = self._providers[settings.kind]
-        base_url = self._base_urls.get(settings.name) or settings.base_url or kind.base_url(deployment.region or None)
-        scheme, _, rest = base_url.rstrip("/").partition("://")
-        host, _, prefix = rest.partition("/")
-        origin = Origin.of(f"{scheme}://{host}", settings.allow_private or kind.is_local, str(settings.ca_file or ""))
-        headers = {**dict(kind.headers), **{name: secret.reveal() for name, secret in settings.headers.items()}}
-        if settings.api_key is not None:
-            headers |= kind.credential(settings.api_key.reveal())
-        called = kind.call_paths(deployment.endpoints[dialect], deployment.model)
-        prefix = f"/{prefix}" if prefix else ""
-        pool = self._client.pool(origin, settings.max_connections)
-        paths = [path[1:] if path.startswith("//") else prefix + path for path in called]
-        sign = _signer(kind, settings, deployment.region, host_of(pool), paths)
-        return target_for(deployment, self.dialects.named[dialect], pool, paths, headers, sign)
+    def _show_in(self, settings: config.LedgerSettings) -> None:
+        ledger, desk = self.gateway.ledger, self.control.desk
+        ledger.fx = desk.fx = fx_of(settings.display_currency, settings.krw_per_usd)
+        desk.krw_per_usd = settings.krw_per_usd
+
+    def _tell_alerts_to(self, hook: Hook | None) -> None:
+        if hook is not None and self.webhook is not None:
+            self.webhook.point_to(hook)
+        elif hook is not None:
+            self.webhook = Webhook(self._client, self.clock, hook)
+        elif self.webhook is not None:
+            self._client.spawn(self.webhook.stop())
+            self.webhook = None
+
+    def reload(self, trigger: str) -> None:
+        """Reads the configuration again, soon; what comes of it is logged and counted."""
+
+        async def read() -> None:
+            await self._reloader.reload(trigger)
+
+        self._client.spawn(read())
+
+    def _saved(self) -> None:
+        self.reload("save")
+
+    def _note_reload(self, outcome: Outcome) -> None:
+        self.gateway.metrics.reloaded(outcome.result, outcome.at)
+
+    def watch(self) -> None:
+        """From now on the file is reloaded when it is saved."""
+        self._watcher.start()
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -348,6 +379,7 @@ class App:
         try:
             await self.start(make_first_keys=False)
             await self.open_control()
+            self.watch()
         except ConfigError as error:
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
@@ -360,7 +392,7 @@ class App:
 
     def _web(self) -> Starlette:
         side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
-        admin = AdminApi(self.control, self.gateway).routes()
+        admin = AdminApi(self.control, self.gateway, self._reloader).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
         web = Starlette(routes=routes, exception_handlers=handlers)
@@ -391,13 +423,34 @@ class App:
         return self._on_error(request, InternalError("Naru failed on this request; its log has the cause."))
 
 
-def _signer(kind: Provider, settings: config.ProviderSettings, region: str, host: str, paths: list[str]) -> Sign | None:
-    """For a provider whose requests are signed; with a bearer key they need not be."""
-    key_id, secret, token = settings.access_key_id, settings.secret_access_key, settings.session_token
-    if key_id is None or secret is None or settings.api_key is not None:
+def _hook(settings: config.AlertSettings) -> Hook | None:
+    if not settings.webhook:
         return None
-    credentials = AwsCredentials(key_id.reveal(), secret.reveal(), token.reveal() if token is not None else "")
-    return RequestSigner(credentials, Scope(region, kind.signs_as), host, (paths[0], paths[1]))
+    return Hook(settings.webhook.reveal(), settings.secret.reveal(), settings.allow_private)
+
+
+def _noted(load: Load, saves: Saves) -> Load:
+    """What was read for another reason need not be read again because it was saved."""
+
+    def noted(path: Path | None) -> config.Settings:
+        saves.note()
+        return load(path)
+
+    return noted
+
+
+def _warn_of(settings: Iterable[tuple[str, str]]) -> None:
+    for key, why in settings:
+        log.warning("a setting has no effect yet", setting=key, why=why)
+
+
+def _policy(settings: config.Settings) -> Policy:
+    server, is_power_safe = settings.server, settings.ledger.durability == "power"
+    return Policy(server.max_body_bytes, is_power_safe, settings.log.content, server.hold_s, server.keepalive_s)
+
+
+def _breaker(routing: config.RoutingSettings) -> BreakerPolicy:
+    return BreakerPolicy(routing.breaker_failures, routing.breaker_open_s, routing.breaker_max_open_s)
 
 
 def _proxies(settings: config.ProxySettings) -> Proxies:
@@ -417,6 +470,10 @@ def open_store(settings: config.Settings) -> Store:
 
 def create() -> App:
     """For ASGI servers: an App from naru.toml and the environment."""
-    settings = config.settings_of_process(None, {})
+
+    def load(path: Path | None) -> config.Settings:
+        return config.settings_of_process(path, {})
+
+    settings = load(None)
     configure_log(settings.log_level)
-    return App(settings)
+    return App(settings, load=load)

@@ -63,6 +63,7 @@ __all__ = [
     "environment_names",
     "load_settings",
     "settings_of_process",
+    "usual_file",
 ]
 
 TOP_LEVEL = (*SECTIONS, "log_level", "providers", "models", "engines")
@@ -178,6 +179,11 @@ def _find_file(path: Path | None, environ: Mapping[str, str], home: Path) -> Pat
         if not named.is_file():
             raise ConfigError(f"{named}: there is no such file")
         return named
+    return usual_file(home)
+
+
+def usual_file(home: Path) -> Path | None:
+    """The file that is read where none is named."""
     return next((file for file in (Path("naru.toml"), home / "naru.toml") if file.is_file()), None)
 
 

@@ -23,6 +23,7 @@ def scrub(logger: object, method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def configure(level: str) -> None:
+    """May be called again, with another level."""
     renderer: structlog.typing.Processor
     renderer = (
         structlog.dev.ConsoleRenderer()
@@ -39,5 +40,6 @@ def configure(level: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # A cached logger would keep its first level for ever. Nothing logs on the way of a request that goes well.
+        cache_logger_on_first_use=False,
     )

@@ -40,6 +40,9 @@ class Metrics:
         self.refusals: defaultdict[tuple[str, str], int] = defaultdict(int)  # dialect, code
         self.attempts_failed: defaultdict[tuple[str, str], int] = defaultdict(int)  # deployment, code
         self.tokens: defaultdict[str, int] = defaultdict(int)  # kind
+        self.reloads = {"applied": 0, "unchanged": 0, "failed": 0}
+        self.reloaded_at = 0.0  # Unix seconds; 0: never
+        self.reload_failed_at = 0.0
         self.latency = Histogram(LATENCY_BUCKETS)
         self.ttft = Histogram(TTFT_BUCKETS)
 
@@ -60,6 +63,13 @@ class Metrics:
 
     def refused(self, dialect: str, error: NaruError) -> None:
         self.refusals[dialect, error.code if error.fault.value != "upstream" else "upstream"] += 1  # type: ignore[index]
+
+    def reloaded(self, result: str, at: float) -> None:
+        self.reloads[result] += 1
+        if result == "failed":
+            self.reload_failed_at = at
+        else:
+            self.reloaded_at = at
 
     def attempt_failed(self, deployment: str, error: NaruError) -> None:
         if len(self.attempts_failed) < MAX_LABELS:

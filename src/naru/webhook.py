@@ -48,22 +48,27 @@ class Webhook:
     """`tell` is called on the request path: it only puts the alert into a queue."""
 
     def __init__(self, client: UpstreamClient, clock: Clock, hook: Hook, waits_s: Sequence[float] = WAITS_S) -> None:
-        parts = urlsplit(hook.url)
         self.clock = clock
-        self.hook = hook
         self.waits_s = waits_s
         self.delivered = 0
         self.given_up = 0
         self._client = client
-        self._pool = client.pool(Origin.of(hook.url, hook.allow_private), MAX_CONNECTIONS)
+        self.point_to(hook)
+        self._waiting: deque[Alert] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    def point_to(self, hook: Hook) -> None:
+        """From the next attempt on; what waits goes there too."""
+        parts = urlsplit(hook.url)
+        self.hook = hook
+        self.origin = Origin.of(hook.url, hook.allow_private)
+        self._pool = self._client.pool(self.origin, MAX_CONNECTIONS)
         target = quote(
             f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/", safe="/?%:@!$&'()*+,;=~-._"
         )
         host = parts.netloc
         self._head = f"POST {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: naru\r\ncontent-type: application/json\r\n"
-        self._waiting: deque[Alert] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
 
     def tell(self, alert: Alert) -> None:
         if len(self._waiting) >= MAX_WAITING:

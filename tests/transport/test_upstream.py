@@ -340,6 +340,66 @@ async def test_cancelled_waiters_hand_their_turn_on(make: Make) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_another_limit_of_connections_holds_at_once(make: Make) -> None:
+    """A higher one lets in who waits; of a lower one idle connections are closed now, busy ones when they come free."""
+    up = await make(lambda e: e.answer(200, b"{}"))
+    pool = up.pool(max_connections=1)
+    held = [await pool.acquire(1)]
+    waiting = [asyncio.create_task(pool.acquire(5)) for _ in range(2)]
+    while len(pool.waiters) < 2:
+        await asyncio.sleep(0)
+    up.client.keep({up.origin: 4})
+    held += await asyncio.gather(*waiting)
+    held.append(await pool.acquire(1))
+    assert (pool.max_connections, len(pool.open)) == (4, 4)
+    pool.put_back(held.pop())
+    up.client.keep({up.origin: 2})
+    assert (len(pool.open), len(pool.idle)) == (3, 0)
+    for connection in held:
+        pool.put_back(connection)
+    assert (len(pool.open), len(pool.idle)) == (2, 2)
+    assert up.pool() is pool
+
+
+async def test_a_pool_that_is_not_wanted_ends_with_its_last_request(make: Make) -> None:
+    """Idle connections close at once; who comes late is served and leaves nothing; it may be wanted again."""
+    release = asyncio.Event()
+
+    async def later(exchange: Exchange) -> None:
+        await release.wait()
+        exchange.answer(200, b"{}")
+
+    up = await make(later)
+    pool, idle = up.pool(), await up.pool().acquire(1)
+    asked = asyncio.create_task(up.ask())
+    await up.server.watch.until(lambda: up.server.requests == 1)
+    pool.put_back(idle)
+    up.client.keep({})
+    assert (len(pool.open), up.client.pools) == (1, {up.origin: pool})
+    up.client.keep({up.origin: 10})
+    up.client.keep({})
+    release.set()
+    assert (await asked).status == 200
+    await up.server.watch.until(lambda: up.server.open_connections == 0)
+    up.client.keep({})
+    assert up.client.pools == {}
+    late, sink = await pool.acquire(1), Collect()
+    late.send(REQUEST, sink, Deadlines(up.client.loop.time(), 5, 5, 5))
+    await sink.done
+    assert (sink.status, len(pool.open)) == (200, 0)
+    assert up.pool() is not pool
+
+
+async def test_closing_also_ends_requests_of_pools_that_are_gone(make: Make) -> None:
+    up = await make(lambda e: e.hang())
+    pool, sink = up.pool(), Collect()
+    up.client.keep({})
+    (await pool.acquire(1)).send(REQUEST, sink, Deadlines(up.client.loop.time(), 5, 5, 5))
+    await up.client.close()
+    assert sink.error is not None
+    assert (sink.error.code, sink.ends) == ("upstream_closed", 1)
+
+
 async def test_a_refused_connection_names_the_origin(make: Make) -> None:
     """Nothing listens there: UpstreamUnreachable, nothing was sent, another deployment may help."""
     up = await make(lambda e: e.answer(200, b"{}"))

@@ -59,6 +59,11 @@ class Failover:
         self.retries = retries
         self.hedges: dict[str, RetryBudget] = {}
 
+    def take(self, means: Means, retry_ratio: float) -> None:
+        """Another configuration, for the attempts that are made from now on."""
+        self.means = means
+        self.retries.ratio = retry_ratio
+
     async def first(self, call: Call) -> Attempt | None:
         """The first attempt that succeeds, its `answer` in place; None when the client left. Raises what the caller is to be told
         when none does."""

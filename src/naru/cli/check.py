@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -77,15 +78,31 @@ def _machine(settings: config.Settings) -> Iterator[Finding]:
 
 def _store(settings: config.Settings, config_path: Path | None) -> Iterator[Finding]:
     try:
-        keys = connect(config_path).request("GET", "/admin/keys")["data"]
+        gateway = connect(config_path)
+        keys = gateway.request("GET", "/admin/keys")["data"]
+        last = gateway.request("GET", "/admin/config/reload")["last"]
     except (NaruError, OSError) as error:
         yield Finding("store", "fail", str(error))
         return
+    yield from _reload(last)
     active = sum(1 for key in keys if key["state"] == "active")
     if active:
         yield Finding("store", "ok", f"{active} active keys")
     else:
         yield Finding("store", "warn", "no active key: `naru keys create NAME` makes one")
+
+
+def _reload(last: dict[str, Any] | None) -> Iterator[Finding]:
+    """What became of the file when the running gateway read it again."""
+    if last is None:
+        return
+    waiting = ", ".join(each["key"] for each in last["needs_restart"])
+    if last["error"]:
+        yield Finding("reload", "fail", f"what runs is not what the file says: {last['error']}")
+    elif waiting:
+        yield Finding("reload", "warn", f"these settings wait for a restart of the gateway: {waiting}")
+    else:
+        yield Finding("reload", "ok", f"{last['source'] or 'no file'} is in force")
 
 
 def _providers(settings: config.Settings) -> Iterator[Finding]:

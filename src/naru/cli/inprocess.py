@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,9 +37,14 @@ async def _call(app: App, method: str, target: str, body: bytes) -> tuple[int, b
     }
     status = 500
     answer = bytearray()
+    pieces = iter([body])
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        for piece in pieces:
+            return {"type": "http.request", "body": piece, "more_body": False}
+        # Who streams an answer listens for a client that leaves; this one stays, and lets the answer come.
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         nonlocal status

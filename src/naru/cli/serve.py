@@ -39,8 +39,15 @@ TRY_TEXT = "안녕하세요! Hello, Naru."
 @click.option("--port", type=int, help="Port to listen on; 0 picks a free one.  [default: 8000]")
 @click.option("--workers", type=int, help="Processes.  [default: 1]")
 def command(config_path: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
-    """Run the gateway until SIGTERM or Ctrl-C, then let open streams finish."""
-    settings = config.settings_of_process(config_path, {"host": host, "port": port, "workers": workers})
+    """Run the gateway until SIGTERM or Ctrl-C, then let open streams finish.
+
+    naru.toml is read again when it is saved and on SIGHUP; a file with a mistake changes nothing.
+    """
+
+    def load(path: Path | None) -> config.Settings:
+        return config.settings_of_process(path, {"host": host, "port": port, "workers": workers})
+
+    settings = load(config_path)
     if settings.server.workers > 1:
         raise ConfigError(
             "server.workers: SQLite has one writer, so this version runs one process. Start further gateways with a NARU_HOME "
@@ -49,7 +56,7 @@ def command(config_path: Path | None, host: str | None, port: int | None, worker
     log.configure(settings.log_level)
     listener = listen(settings.server.host, settings.server.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(App(settings), listener))
+        return runner.run(run(App(settings, load=load), listener))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -78,19 +85,41 @@ async def run(app: App, listener: socket.socket) -> int:
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_S,
         ),
-        waits=Waits(app.settings.server.pre_stop_s, app.settings.server.drain_s),
+        waits=waits_of(app.settings),
         on_drain=app.drain,
         on_cut=app.cut_streams,
         on_started=lambda: announce(app, listener),
     )
-    # A closing terminal is a wish to stop, and streams may finish then too.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGTERM, None)
+    app.on_taken = lambda settings: setattr(server, "waits", waits_of(settings))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up, app, server, has_terminal())
+    app.watch()
     try:
         await server.serve(sockets=[listener])
     finally:
         await app.stop()
     structlog.get_logger("naru").info("stopped", exit_code=server.exit_code)
     return server.exit_code or OK
+
+
+def waits_of(settings: config.Settings) -> Waits:
+    return Waits(settings.server.pre_stop_s, settings.server.drain_s)
+
+
+def hung_up(app: App, server: Server, had_terminal: bool) -> None:
+    """SIGHUP. A closing terminal is a wish to stop, and streams may finish then too; anybody else wants a reload."""
+    if had_terminal and not has_terminal():
+        server.handle_exit(signal.SIGTERM, None)
+    else:
+        app.reload("signal")
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def settle_memory() -> None:

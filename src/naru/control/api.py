@@ -35,8 +35,9 @@ from naru.control.money import usd
 from naru.control.reports import FORMATS, shown_entry
 from naru.control.service import Control
 from naru.control.shown import shown_account, shown_deployments, shown_key, shown_prices
-from naru.errors import Conflict, TooLarge
+from naru.errors import BadRequest, Conflict, TooLarge
 from naru.gateway.serve import Gateway
+from naru.reload import Reloader
 
 T = TypeVar("T")
 #: Set in the ASGI scope by the server of the control socket, which no network client can reach.
@@ -80,9 +81,10 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 class AdminApi:
-    def __init__(self, control: Control, gateway: Gateway) -> None:
+    def __init__(self, control: Control, gateway: Gateway, reloader: Reloader) -> None:
         self.control = control
         self.gateway = gateway
+        self.reloader = reloader
 
     def routes(self) -> list[Route]:
         return [self._route(*row) for row in ROUTES]
@@ -263,6 +265,22 @@ class AdminApi:
     async def prices(self, ask: Ask) -> object:
         return {"data": shown_prices(self.gateway.table), "unit": "nano-USD per million tokens"}
 
+    # --- Configuration ----------------------------------------------------------------------------------------------
+
+    async def reload(self, ask: Ask) -> object:
+        """Raises BadRequest with what is wrong; then nothing has changed."""
+        outcome = await self.reloader.reload("api")
+        said = [str(change) for change in outcome.changes]
+        detail = {"result": outcome.result, "changes": said, "error": outcome.error}
+        await self.control.desk.note(ask.actor, "config.reload", outcome.source, detail)
+        if outcome.error is not None:
+            raise BadRequest(f"{outcome.error}. Nothing was changed.", code="config_refused")
+        return outcome.shown()
+
+    async def last_reload(self, ask: Ask) -> object:
+        last = self.reloader.last
+        return {"last": None if last is None else last.shown()}
+
 
 #: method, path, the least role, who answers. A caller's key is never enough.
 ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
@@ -295,6 +313,8 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/admin/cache", "viewer", AdminApi.show_cache),
     ("DELETE", "/admin/cache", "admin", AdminApi.clear_cache),
     ("GET", "/admin/prices", "viewer", AdminApi.prices),
+    ("POST", "/admin/config/reload", "admin", AdminApi.reload),
+    ("GET", "/admin/config/reload", "viewer", AdminApi.last_reload),
     ("GET", "/admin/audit", "viewer", AdminApi.audit),
     ("GET", "/admin/ledger/verify", "viewer", AdminApi.verify),
     ("GET", "/admin/ledger/export", "viewer", AdminApi.export),

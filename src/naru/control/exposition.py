@@ -47,6 +47,14 @@ class Exposition(Collector):
         )
         tokens = {(kind,): count for kind, count in metrics.tokens.items()}
         yield _counter("naru_tokens", "Tokens settled.", ("type",), tokens)
+        reloads = {(result,): count for result, count in metrics.reloads.items()}
+        yield _counter("naru_config_reloads", "Readings of the configuration after the first.", ("result",), reloads)
+        yield GaugeMetricFamily(
+            "naru_config_last_reload_timestamp_seconds", "The last good one; 0: none.", metrics.reloaded_at
+        )
+        yield GaugeMetricFamily(
+            "naru_config_last_error_timestamp_seconds", "The last bad one; 0: none.", metrics.reload_failed_at
+        )
         yield _histogram("naru_request_duration_seconds", "From request to settlement.", metrics.latency)
         yield _histogram("naru_time_to_first_token_seconds", "From request to first content, streams.", metrics.ttft)
 

@@ -85,6 +85,12 @@ class Gateway:
     def table(self) -> Table:
         return self.upstreams.table
 
+    def take(self, upstreams: Upstreams, policy: Policy) -> None:
+        """Another configuration, for the requests that come from now on."""
+        self.upstreams = upstreams
+        self.policy = policy
+        self.streams.hold_s, self.streams.keep_alive_s = policy.hold_s, policy.keep_alive_s
+
     async def serve(self, exchange: Exchange) -> None:
         """Answers one request, whatever happens to it."""
         dialect = self.dialects.at(exchange.path)

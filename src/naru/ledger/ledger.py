@@ -84,10 +84,11 @@ class Settlement(msgspec.Struct, frozen=True):
 class Permit:
     """The right to make one request and the duty to settle it. The second `settle` is a bug and says so.
 
-    `holds` are what is held in each purse of the wallet, in nano-USD.
+    `holds` are what is held in each purse of the wallet, in nano-USD. `fx` is the rate that its figures are shown at, of the
+    time when it began.
     """
 
-    __slots__ = ("_ledger", "ask", "at", "holds", "is_settled", "segment", "started", "wallet")
+    __slots__ = ("_ledger", "ask", "at", "fx", "holds", "is_settled", "segment", "started", "wallet")
 
     def __init__(self, ledger: Ledger, ask: Ask, wallet: Wallet, held: tuple[int, ...]) -> None:
         self._ledger = ledger
@@ -95,6 +96,7 @@ class Permit:
         self.at = ledger.clock.now()
         self.started = ledger.clock.monotonic()
         self.wallet = wallet
+        self.fx = ledger.fx
         self.holds = held
         self.segment = 0
         self.is_settled = False
@@ -105,7 +107,7 @@ class Permit:
 
     def shown_cost(self, price: Price, usage: Usage) -> int:
         """The same, for the caller's eyes: in the display currency too."""
-        return shown(self.cost(price, usage), self._ledger.fx)
+        return shown(self.cost(price, usage), self.fx)
 
     def progress(self, so_far: Settlement) -> None:
         """Notes what a stream would cost if it ended here: what is charged if this process dies."""
@@ -288,7 +290,7 @@ class Ledger:
             usage.cache_write + usage.cache_write_1h, usage.reasoning, usage.is_estimated, cost,
             price.version if price else None, price.source if price else None,
             int((self.clock.monotonic() - permit.started) * 1e6), None if end.ttft_s is None else int(end.ttft_s * 1e6),
-            end.attempts, unit, units, cost + end.lost_nano, end.tried, ask.user_hash, self.fx, permit.wallet.ids, end.content,
+            end.attempts, unit, units, cost + end.lost_nano, end.tried, ask.user_hash, permit.fx, permit.wallet.ids, end.content,
             usage.tier, usage.server_tools, end.plan,
         )  # fmt: skip
 

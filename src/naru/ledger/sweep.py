@@ -23,9 +23,13 @@ class Sweep:
     def __init__(self, store: AnswerStore, clock: Clock, retention_days: int) -> None:
         self.store = store
         self.clock = clock
-        self.retention_s = retention_days * DAY_S
+        self.retain(retention_days)
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+
+    def retain(self, days: int) -> None:
+        """From the next sweep on."""
+        self.retention_s = days * DAY_S
 
     def start(self) -> None:
         self._timer = self._loop.call_later(SWEEP_S, self.start)

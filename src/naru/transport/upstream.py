@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Protocol, cast
 
 import httptools
@@ -261,6 +261,8 @@ class Pool:
         self.client = client
         self.origin = origin
         self.max_connections = max_connections
+        #: More open connections than this are closed as they come free.
+        self.room = max_connections
         self.keep_alive_s = keep_alive_s
         self.idle: deque[Connection] = deque()
         self.waiters: deque[asyncio.Future[None]] = deque()
@@ -331,6 +333,9 @@ class Pool:
                 return
 
     def put_back(self, connection: Connection) -> None:
+        if len(self.open) > self.room:
+            connection._close()
+            return
         connection.idle_since = self.client.loop.time()
         self.idle.append(connection)
         if self.waiters:
@@ -361,6 +366,27 @@ class Pool:
             else:
                 connection.send(request, sink, deadlines)
 
+    def allow(self, max_connections: int) -> None:
+        """A new limit, at once. What is under way beyond a lower one is left alone."""
+        self.max_connections = max_connections
+        self._make_room(max_connections)
+        for _ in range(len(self.waiters)):
+            self._wake()
+
+    def let_go(self) -> None:
+        """Nobody new will come: connections are closed as they come free. Who still comes, late, gets one all the same."""
+        self._make_room(0)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was let go and nothing is left of it."""
+        return not (self.room or self.open or self.connecting or self.waiters)
+
+    def _make_room(self, room: int) -> None:
+        self.room = room
+        while self.idle and len(self.open) > room:
+            self.idle.popleft()._close()
+
     def close(self) -> None:
         for connection in list(self.open):
             if connection.sink is None:
@@ -389,6 +415,18 @@ class UpstreamClient:
         if pool is None:
             pool = self.pools[origin] = Pool(self, origin, max_connections)
         return pool
+
+    def keep(self, wanted: Mapping[Origin, int]) -> None:
+        """From now on connections go to these origins, so many at most to each. Other pools end with their last request."""
+        for origin, pool in self.pools.items():
+            if origin in wanted:
+                pool.allow(wanted[origin])
+            else:
+                pool.let_go()
+        self._drop_gone()
+
+    def _drop_gone(self) -> None:
+        self.pools = {origin: pool for origin, pool in self.pools.items() if not pool.is_gone}
 
     def spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self.loop.create_task(coroutine)
@@ -423,6 +461,7 @@ class UpstreamClient:
         for pool in self.pools.values():
             while pool.idle and now - pool.idle[0].idle_since > pool.keep_alive_s:
                 pool.idle.popleft()._close()
+        self._drop_gone()
 
     async def close(self) -> None:
         self._sweeper.cancel()
@@ -430,4 +469,6 @@ class UpstreamClient:
             task.cancel()
         for pool in self.pools.values():
             pool.close()
+        for connection in list(self.busy):  # of pools that are gone, for requests that began before
+            connection.fail(UpstreamBroken("The gateway is closing its connections.", code="upstream_closed"))
         await asyncio.sleep(0)
