@@ -72,7 +72,6 @@ class Attempt:
         self.answer: WholeAnswer | StreamAnswer | None = None
         self.stream: StreamAnswer | None = None
         self.relay: StreamRelay | None = None
-        vitals.began(self.started)
 
     def adopt(self) -> None:
         """From here on the request's answer is this attempt's."""

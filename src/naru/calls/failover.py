@@ -160,6 +160,8 @@ class Failover:
 
     async def _run(self, attempt: Attempt) -> NaruError | None:
         """One attempt as far as its first content, or its failure."""
+        # Here, not where it was made: a task that is cancelled before its first step never comes to the end of this.
+        attempt.vitals.began(attempt.started)
         try:
             attempt.answer = await (attempt.open() if attempt.call.envelope.is_stream else attempt.fetch())
             return None
