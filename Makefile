@@ -12,6 +12,7 @@ TESTS ?= tests
 WORKERS ?= auto
 
 .PHONY: serve test clients test-transcripts fuzz torture chaos bench lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture bench simulate lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -42,6 +43,10 @@ fuzz: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+# A thousand deployments and the loss of a region, simulated: no socket is opened. SIMULATE_FLAGS=--quick for less.
+simulate: $(VENV)/.dev
+	$(BIN)/python -m bench.simulate_routing $(SIMULATE_FLAGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check --quiet .
