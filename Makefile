@@ -11,8 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz torture chaos bench lint format lock prices docs clean
-.PHONY: serve test clients test-transcripts fuzz torture bench simulate lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture chaos bench simulate lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)

@@ -58,6 +58,10 @@ class Gateway:
         """Whom to ask when all of `order` have failed."""
         return []
 
+    def place_of_next(self, left: Sequence[Server], now: float) -> int:
+        """Whom of `left` to ask after a failure."""
+        return 0
+
     def began(self, server: Server, now: float) -> None: ...
 
     def first_content(self, server: Server, seconds: float, now: float) -> None: ...
@@ -131,6 +135,9 @@ class Naru(Gateway):
 
     def _cost(self, deployment: Deployment) -> int:
         return self.by_id[deployment.id].price
+
+    def place_of_next(self, left: Sequence[Server], now: float) -> int:
+        return next((place for place, each in enumerate(left) if self.vitals[each.number].is_well(now)), 0)
 
     def began(self, server: Server, now: float) -> None:
         self.vitals[server.number].began(now)

@@ -123,7 +123,8 @@ class Simulation:
         self._ask_next(work, now)
 
     def _ask_next(self, work: Work, now: float) -> None:
-        server = work.left.pop(0)
+        # As calls.failover does: who has fallen ill since the plan goes behind the others.
+        server = work.left.pop(work.gateway.place_of_next(work.left, now) if work.attempts else 0)
         work.attempts += 1
         self.attempts[int(now * SLICES_PER_S)] += 1
         attempt = Try(work, server, now)

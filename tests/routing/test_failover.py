@@ -228,3 +228,20 @@ async def test_streams_count_as_under_way_until_they_end(tmp_path: Path) -> None
         assert (len(stage["a"].asked), len(stage["b"].asked)) == (4, 4)
         known = stage.gateway.app.gateway.failover.fleet.known()
         assert [vitals.in_flight for vitals in known.values()] == [0, 0]
+
+
+async def test_who_has_fallen_ill_since_the_plan_goes_behind(tmp_path: Path) -> None:
+    """A request that waited for one that hangs does not wait for another that everybody else has given up meanwhile."""
+    async with cast(tmp_path, "a b c") as stage:
+        stage["a"].script = msgspec.structs.replace(error(500), delay_s=0.2)
+        asking = asyncio.create_task(stage.ask())
+        async with asyncio.timeout(5):
+            while not stage["a"].asked:
+                await asyncio.sleep(0.005)
+        gateway = stage.gateway.app.gateway
+        ill = gateway.failover.fleet.of(gateway.table.resolve("m").deployments[1])
+        for _ in range(5):
+            ill.breaker.failed(gateway.loop.time(), gateway.random)
+        status, headers, _ = await asking
+        assert (status, headers["x-naru-deployment"]) == (200, "c/x")
+        assert stage["b"].asked == []

@@ -13,7 +13,7 @@ from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
 from naru.protocol.gemini import GEMINI
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.openai_responses import OPENAI_RESPONSES
-from naru.routing.affinity import affinity_key, by_affinity
+from naru.routing.affinity import Ring, affinity_key
 from naru.routing.table import Route
 from naru.routing.vitals import Load
 from tests.routing.world import World, deployment, ids
@@ -57,7 +57,7 @@ def test_a_full_memory_counts_as_busy() -> None:
 
 
 def test_latency_avoids_the_slow_one_and_does_not_herd() -> None:
-    """Of two at random the faster: the slowest of three is never first, the fastest not always."""
+    """Of some at random the fastest: the slowest of three is never first, the fastest not always."""
     world = World(5)
     for each, seconds in zip(THREE, (0.1, 0.2, 4.0), strict=True):
         world.fleet.of(each).first_content(seconds, world.now)
@@ -113,8 +113,8 @@ def test_a_conversation_stays_and_many_spread() -> None:
 
 def test_when_one_goes_only_its_conversations_move() -> None:
     keys = [b"%d" % number for number in range(200)]
-    before = {key: by_affinity(key, THREE)[0].id for key in keys}
-    after = {key: by_affinity(key, THREE[:2])[0].id for key in keys}
+    before = {key: next(Ring(THREE).order(key)).id for key in keys}
+    after = {key: next(Ring(THREE[:2]).order(key)).id for key in keys}
     assert all(after[key] == home for key, home in before.items() if home != "c")
 
 
@@ -130,7 +130,34 @@ def test_a_conversation_leaves_a_crowded_home() -> None:
 
 @given(st.binary(min_size=1, max_size=32))
 def test_affinity_never_loses_a_deployment(key: bytes) -> None:
-    assert sorted(d.id for d in by_affinity(key, THREE)) == ["a", "b", "c"]
+    assert sorted(d.id for d in Ring(THREE).order(key)) == ["a", "b", "c"]
+
+
+def test_twice_the_weight_is_home_to_twice_as_many() -> None:
+    ring = Ring((deployment("small"), deployment("large", weight=2)))
+    homes = Counter(next(ring.order(b"%d" % number)).id for number in range(3000))
+    assert 1.6 < homes["large"] / homes["small"] < 2.5
+
+
+def test_among_very_many_a_conversation_finds_its_home() -> None:
+    """Though only a few are looked at, and others are chosen by chance each time."""
+    world = World(2)
+    crowd = tuple(deployment(f"d{number}") for number in range(400))
+    route = Route("m", crowd, strategy="least_busy", affinity="prefix")
+    homes = {
+        key: {world.plan(route, affinity=key).attempts[0].id for _ in range(5)} for key in (b"a", b"b", b"c", b"d")
+    }
+    assert all(len(found) == 1 for found in homes.values())
+    assert len(set(map(tuple, homes.values()))) > 1
+
+
+def test_the_cheapest_is_not_given_everything() -> None:
+    """Once it has far more in hand than the others it goes behind them."""
+    world = World()
+    for _ in range(20):
+        world.fleet.of(THREE[0]).began(world.now)
+    found = world.plan(Route("m", THREE, strategy="cost"), cost=lambda d: {"a": 1, "b": 5, "c": 9}[d.id])
+    assert ids(found) == ["b", "c", "a"]
 
 
 HEAD = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "안녕"}]

@@ -7,7 +7,7 @@ The rules are reliability.md 1.3. What each attempt shows of its deployment is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 import structlog
@@ -71,7 +71,7 @@ class Failover:
             raise endings.nobody(call.plan, call.envelope, call.dialect.name, call.upstreams.table)
         self.retries.request(call.started)
         errors: list[NaruError] = []
-        queue = _Queue(call)
+        queue = _Queue(call, self.fleet, self.means.loop.time)
         for deployment in queue:
             if call.has_left():
                 return None
@@ -282,8 +282,10 @@ class _Queue:
     """The deployments still to be asked. A request that was too long, or that a provider's rules refuse, goes on with those who
     are named for that, if anybody is."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, fleet: Fleet, now: Callable[[], float]) -> None:
         self._plan = call.plan
+        self._fleet = fleet
+        self._now = now
         self._next: list[Deployment] = [*call.plan.attempts, *call.plan.last_resort]
         self._asked = 0
 
@@ -298,7 +300,12 @@ class _Queue:
         if not self.has_more:
             raise StopIteration
         self._asked += 1
-        return self._next.pop(0)
+        if self._asked == 1:
+            return self._next.pop(0)
+        # The plan may be seconds old by now; whoever has fallen ill since goes behind the others.
+        now = self._now()
+        place = next((place for place, each in enumerate(self._next) if self._fleet.of(each).is_well(now)), 0)
+        return self._next.pop(place)
 
     def goes_on(self, error: NaruError) -> bool:
         """Whether anybody else may answer what failed so."""

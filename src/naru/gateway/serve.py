@@ -198,7 +198,7 @@ class Gateway:
         if self.policy.is_power_safe:
             await self.ledger.durable()
         headers = call.headers(whole.content_type) + self._limit_headers(call)
-        headers += cost_headers(cost, self.ledger.fx)
+        headers += cost_headers(cost, call.permit.fx)
         call.exchange.reply(200, headers, whole.body)
 
     async def _tell_again(self, call: Call, hit: Hit) -> None:
@@ -207,7 +207,7 @@ class Gateway:
         await self._admit(call)
         end = cached.ending(Ending.GONE)
         try:
-            own = [*call.headers(b"")[1:], *self._limit_headers(call), *cost_headers(0, self.ledger.fx)]
+            own = [*call.headers(b"")[1:], *self._limit_headers(call), *cost_headers(0, call.permit.fx)]
             end = cached.ending(await hit.tell([*hit.headers, *(pair for pair in own if pair[0] != HIT[0])]))
         finally:
             self._settle(call, end)
@@ -267,7 +267,7 @@ class Gateway:
         headers = call.headers(content_type) + STREAM_HEADERS + self._limit_headers(call)
         if answer is not None and not answer.tells_errors:
             # Sound has no place for a usage, so what it costs follows from the request alone, and is known now.
-            headers += cost_headers(endings.sound_cost(call), self.ledger.fx)
+            headers += cost_headers(endings.sound_cost(call), call.permit.fx)
         call.exchange.start(200, headers)
         call.is_started = True
 

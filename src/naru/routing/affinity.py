@@ -1,15 +1,14 @@
 """Which deployment a conversation belongs to, so that its provider's or engine's prompt cache is warm. Pure.
 
 The key is the caller's word for the session, else the conversation's head: what does not change from turn to turn (system
-prompt, tools, first message). Rendezvous hashing gives each key its own order of the deployments: when one goes, only its
-keys move.
+prompt, tools, first message). A hash ring gives each key its own order of the deployments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from math import log
 
 import msgspec
 from msgspec import Raw
@@ -25,6 +24,10 @@ _TURN_FIELDS = ("messages", "input", "contents")
 _OPENING_ROLES = frozenset({"system", "developer"})
 #: Heads longer than this differ before it, if at all.
 MAX_HEAD_BYTES = 64 * 1024
+#: Of 64 bytes, eight places on the ring each, for a deployment of weight 1.
+HASHES = 6
+#: More weight than this shifts no more conversations: the ring would only grow.
+MAX_WEIGHT = 64
 
 
 class _Turn(msgspec.Struct):
@@ -83,13 +86,31 @@ def _digest(pieces: Sequence[bytes]) -> bytes:
     return mixed.digest()
 
 
-def by_affinity(key: bytes, deployments: Iterable[Deployment]) -> list[Deployment]:
-    """The key's own order; a deployment of double weight is first for twice as many keys."""
-    return sorted(deployments, key=lambda deployment: _distance(key, deployment))
+class Ring:
+    """A hash ring of deployments. Built once for a configuration: a lookup costs one hash and a bisection, however many there
+    are. When a deployment goes, only the keys that were its own move."""
+
+    __slots__ = ("_deployments", "_marks", "_places")
+
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
+        marks = sorted((mark, place) for place, each in enumerate(deployments) for mark in _marks(each))
+        self._deployments = deployments
+        self._marks = [mark for mark, _ in marks]
+        self._places = [place for _, place in marks]
+
+    def order(self, key: bytes) -> Iterator[Deployment]:
+        """The key's own order of all deployments, its home first."""
+        start = bisect(self._marks, int.from_bytes(blake2b(key, digest_size=8).digest()))
+        seen: set[int] = set()
+        for step in range(len(self._places)):
+            place = self._places[(start + step) % len(self._places)]
+            if place not in seen:
+                seen.add(place)
+                yield self._deployments[place]
 
 
-def _distance(key: bytes, deployment: Deployment) -> float:
-    mixed = blake2b(deployment.id.encode(), key=key, digest_size=8)
-    # Exponential with the weight as its rate: the smallest of them is its with probability weight/sum.
-    uniform = (int.from_bytes(mixed.digest(), "big") + 1) / (2**64 + 1)
-    return -log(uniform) / deployment.weight
+def _marks(deployment: Deployment) -> Iterator[int]:
+    """A deployment's places on the ring, more for more weight."""
+    for number in range(min(deployment.weight, MAX_WEIGHT) * HASHES):
+        digest = blake2b(f"{deployment.id}\n{number}".encode()).digest()
+        yield from (int.from_bytes(digest[place : place + 8]) for place in range(0, len(digest), 8))

@@ -7,11 +7,14 @@ another can answer. It is never given up on: when all others have failed, or the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from naru.routing.strategies import Asking, Conditions, ordered, sampled
+from naru.routing.affinity import Ring
+from naru.routing.strategies import Asking, Conditions, Known, ordered, sampled
 from naru.routing.table import Deployment, Route
 
 #: reliability.md 1.3: at most one attempt per deployment and three in all.
@@ -23,6 +26,11 @@ NO_ENDPOINT = "it has no endpoint for such requests"
 ELSEWHERE = "it is not in the region asked for"
 NOT_TAGGED = "it has not all the tags asked for"
 BUSY = "it has as many requests in hand as it takes at the moment"
+
+#: So many of a conversation's own deployments are looked at among very many: its home, and where it goes from there.
+HOMES = 2
+#: Kinds of request (dialect, tags, regions) that are remembered for a route.
+MAX_KINDS = 64
 
 Find = Callable[[str], Route]
 
@@ -96,8 +104,9 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
                 return Plan(route.deployments, strategy=route.strategy)
             return Plan((), (Refusal(only.id, BUSY),))
     choice = _Choice(route, asking, world)
-    for candidate in (route, *(find(name) for name in route.fallbacks)):
-        choice.consider(candidate)
+    choice.consider(route)
+    for name in route.fallbacks:
+        choice.consider(find(name))
     well, last = choice.well[:MAX_ATTEMPTS], choice.last_resort()
     if not well and not choice.is_busy:
         # Nobody is well. Whoever may be first again goes first, and their own words reach the caller.
@@ -106,10 +115,56 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
         tuple(well),
         tuple(choice.refused),
         tuple(last[: max(0, MAX_ATTEMPTS - len(well))]) if well else (),
-        _Choice(route, asking, world).others(map(find, route.context_fallbacks)),
-        _Choice(route, asking, world).others(map(find, route.policy_fallbacks)),
+        _Choice(route, asking, world).others(map(find, route.context_fallbacks)) if route.context_fallbacks else (),
+        _Choice(route, asking, world).others(map(find, route.policy_fallbacks)) if route.policy_fallbacks else (),
         route.strategy,
     )
+
+
+class _Sifted(msgspec.Struct, frozen=True, dict=True):
+    """Who of a route can answer a kind of request at all: those of the first priority, the others, and who cannot, with the
+    reason."""
+
+    first: tuple[Deployment, ...]
+    rest: tuple[Deployment, ...]
+    unable: tuple[Refusal, ...]
+
+    @cached_property
+    def ring(self) -> Ring:
+        return Ring(self.first)
+
+
+def _sifted(route: Route, client: str, tags: frozenset[str], regions: frozenset[str]) -> _Sifted:
+    """From the configuration alone, so it is worked out once. Tags and regions may come from callers: what is kept is bounded."""
+    kind = (client, tags, regions)
+    kept = route.sifted.get(kind)
+    if kept is None:
+        if len(route.sifted) >= MAX_KINDS:
+            route.sifted.clear()
+        kept = route.sifted[kind] = _sift(route, client, tags | route.tags, regions | {route.region})
+    return kept
+
+
+def _sift(route: Route, client: str, tags: frozenset[str], regions: frozenset[str]) -> _Sifted:
+    reasons = [(d, _inability(d, client, tags, regions)) for d in route.deployments]
+    able = [d for d, reason in reasons if reason is None]
+    first = min((d.priority for d in able), default=0)
+    return _Sifted(
+        tuple(d for d in able if d.priority == first),
+        tuple(d for d in able if d.priority != first),
+        tuple(Refusal(d.id, reason) for d, reason in reasons if reason is not None),
+    )
+
+
+def _inability(deployment: Deployment, client: str, tags: frozenset[str], regions: frozenset[str]) -> str | None:
+    """Why it could not answer such a request however well it is; None: it could."""
+    if not deployment.can_speak(client):
+        return NO_ENDPOINT
+    if not deployment.can_bill(client):
+        return NO_PRICE if deployment.price is None else NO_SUCH_PRICE
+    if not all(map(deployment.is_in, regions)):
+        return ELSEWHERE
+    return None if deployment.tags >= tags else NOT_TAGGED
 
 
 class _Choice:
@@ -119,19 +174,31 @@ class _Choice:
     def __init__(self, home: Route, asking: Asking, world: Conditions) -> None:
         self.asking = asking
         self.tags = home.tags | asking.tags
-        self.regions = {home.region, asking.region}
+        self.regions = frozenset((home.region, asking.region))
         self.world = world
         self.well: list[Deployment] = []
         self.refused: list[Refusal] = []
         self.is_busy = False
         self._ailing: list[tuple[bool, float, Deployment]] = []
-        self._seen: set[str] = set()
+        #: None where no second route can name a deployment again.
+        self._seen: set[str] | None = set() if home.has_others else None
 
     def consider(self, route: Route) -> None:
-        able = [d for d in sampled(route.deployments, self.world.random) if self._is_able(d, route)]
-        if not (well := self._healthy(able)) and len(route.deployments) > len(able):
-            well = self._healthy([d for d in route.deployments if self._is_able(d, route)])
-        self.well += ordered(well, route.strategy, self.asking, self.world)
+        """Each deployment counts once, whichever route names it first."""
+        able = _sifted(route, self.asking.client, self.tags, self.regions)
+        self.refused += able.unable if self._seen is None else self._new(able.unable)
+        some = sampled(able.first, able.rest, self.world.random)
+        ring = None
+        if self.asking.affinity and len(able.first) > 1:
+            ring = able.ring
+            if len(some) < len(able.first):
+                # A conversation's own deployments are looked at whatever the sample is.
+                own = islice(ring.order(self.asking.affinity), HOMES)
+                some = list({d.id: d for d in (*own, *some)}.values())
+        well = self._healthy(some)
+        if not well and len(able.first) + len(able.rest) > len(some):
+            well = self._healthy((*able.first, *able.rest))
+        self.well += ordered(well, route.strategy, self.asking, self.world, ring)
 
     def others(self, routes: Iterable[Route]) -> tuple[Deployment, ...]:
         """Those that take over for one reason: at most two."""
@@ -141,38 +208,30 @@ class _Choice:
 
     def last_resort(self) -> list[Deployment]:
         """Failing ones before those whose provider said no in so many words; whoever is due first goes first."""
-        return [d for _, _, d in sorted(self._ailing, key=lambda each: each[:2])]
+        return [d for _, _, d in sorted(self._ailing, key=lambda each: each[:2])] if self._ailing else []
 
-    def _is_able(self, deployment: Deployment, route: Route) -> bool:
-        """Whether it could answer at all. Each deployment counts once, whichever route names it first."""
-        if deployment.id in self._seen:
-            return False
-        asking = self.asking
-        self._seen.add(deployment.id)
-        if not deployment.can_speak(asking.client):
-            return self._refuse(deployment, NO_ENDPOINT)
-        if not deployment.can_bill(asking.client):
-            return self._refuse(deployment, NO_PRICE if deployment.price is None else NO_SUCH_PRICE)
-        if not all(map(deployment.is_in, (*self.regions, route.region))):
-            return self._refuse(deployment, ELSEWHERE)
-        if not deployment.tags >= self.tags | route.tags:
-            return self._refuse(deployment, NOT_TAGGED)
-        return True
+    def _new(self, unable: Sequence[Refusal]) -> list[Refusal]:
+        assert self._seen is not None
+        found = [each for each in unable if each.deployment not in self._seen]
+        self._seen.update(each.deployment for each in found)
+        return found
 
-    def _healthy(self, able: Sequence[Deployment]) -> list[Deployment]:
-        now, found = self.world.now, []
+    def _healthy(self, able: Sequence[Deployment]) -> list[Known]:
+        now, of, found = self.world.now, self.world.fleet.of, []
+        if self._seen is not None:
+            able = [deployment for deployment in able if deployment.id not in self._seen]
+            self._seen.update(deployment.id for deployment in able)
         for deployment in able:
-            vitals = self.world.fleet.of(deployment)
+            vitals = of(deployment)
             if not vitals.is_well(now):
                 self._refuse(deployment, vitals.ailment(now) or "")
                 self._ailing.append((vitals.is_told_off(now), vitals.wait_s(now), deployment))
-            elif not vitals.has_room(now):
+            elif vitals.room is not None and not vitals.has_room(now):
                 self.is_busy = True
                 self._refuse(deployment, BUSY)
             else:
-                found.append(deployment)
+                found.append((deployment, vitals))
         return found
 
-    def _refuse(self, deployment: Deployment, reason: str) -> bool:
+    def _refuse(self, deployment: Deployment, reason: str) -> None:
         self.refused.append(Refusal(deployment.id, reason))
-        return False

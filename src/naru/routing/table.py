@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -107,7 +108,7 @@ class Hedge(msgspec.Struct, frozen=True):
     budget: float = 0.05
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, dict=True):
     """A model name and who answers it. `fallbacks` are other routes, tried after all of these; `context_fallbacks` for a request
     that was too long for these, `policy_fallbacks` for one that their providers' rules refuse.
 
@@ -128,7 +129,12 @@ class Route(msgspec.Struct, frozen=True):
     hedge: Hedge | None = None
     continues: bool = False
 
-    @property
+    @cached_property
+    def sifted(self) -> dict[object, Any]:
+        """Kept by plan.py: who can answer which kind of request at all. It follows from the configuration alone."""
+        return {}
+
+    @cached_property
     def has_others(self) -> bool:
         """Whether anybody but its deployments may answer, or not all of them may."""
         return bool(self.fallbacks or self.context_fallbacks or self.policy_fallbacks or self.region or self.tags)
