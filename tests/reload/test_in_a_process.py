@@ -49,8 +49,8 @@ def replace(file: Path, text: str) -> None:
 
 
 async def test_sighup_reloads_and_stops_nothing(tmp_path: Path) -> None:
-    """A new model answers; a mistake is logged, counted and changes nothing; the flags of the start still hold; and drain_s
-    is the new one."""
+    """A new model answers; a mistake is logged, counted and changes nothing; the flags of the start still hold; drain_s
+    and the log's level are the new ones."""
     log, file = tmp_path / "log", tmp_path / "naru.toml"
     model = '[models.m]\ndeployments = [{ provider = "sandbox", model = "echo" }]\n'
     async with serving(tmp_path, log=log) as gateway:
@@ -64,6 +64,9 @@ async def test_sighup_reloads_and_stops_nothing(tmp_path: Path) -> None:
         gateway.process.send_signal(signal.SIGHUP)
         await reloads(gateway, "failed", 1)
         assert b" 200 " in (await gateway.whole("POST", "/v1/chat/completions", body))[:20]
+        file.write_text(f'log_level = "error"\n{model}[server]\ndrain_s = 0.2\npre_stop_s = 0\n')
+        gateway.process.send_signal(signal.SIGHUP)
+        await reloads(gateway, "applied", 2)
         assert b"200 OK" in await gateway.whole("GET", "/readyz")
         reader, writer = await gateway.ask(
             "POST", "/v1/chat/completions", {"model": "sandbox/echo?hang_after=1", "messages": MESSAGES, "stream": True}

@@ -316,10 +316,9 @@ async def test_limits_take_effect_at_once(tmp_path: Path) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await save(gateway, model("m", "sandbox/echo", more="limits = { rpm = 1 }"))
-        assert [(await gateway.chat(model="m"))[0] for _ in range(2)] == [200, 429]
-        await save(gateway, model("m", "sandbox/echo"))
-        assert (await gateway.chat(model="m"))[0] == 200
+        for more, statuses in (("", [200, 200]), ("limits = { rpm = 1 }", [200, 429]), ("", [200, 200])):
+            await save(gateway, model("n", "sandbox/echo", more=more))
+            assert [(await gateway.chat(model="n"))[0] for _ in range(2)] == statuses
         limited = '[models.m]\ndeployments = [{ provider = "sandbox", model = "echo", limits = { rpm = 1 } }]\n'
         await save(gateway, limited)
         assert [(await gateway.chat(model="m"))[0] for _ in range(2)] == [200, 429]
