@@ -153,7 +153,6 @@ async def inside(folder: Path) -> AsyncIterator[tuple[App, Gateway]]:
     environ = {"NARU_HOME": str(folder / "home"), "HOME": str(folder)}
     app = App(load_settings(folder / "naru.toml", environ, {}))
     await app.start()
-    assert app.first_keys is not None
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     hot = frozenset(path.encode() for path in HOT)
     settings = uvicorn.Config(
@@ -170,7 +169,9 @@ async def inside(folder: Path) -> AsyncIterator[tuple[App, Gateway]]:
     try:
         while not server.started:
             await asyncio.sleep(0)
-        yield app, Gateway(folder, listener.getsockname()[1], app.first_keys.caller, app.first_keys.admin)
+        keys = app.first_keys
+        caller, admin = (keys.caller, keys.admin) if keys is not None else ("", "")
+        yield app, Gateway(folder, listener.getsockname()[1], caller, admin)
     finally:
         server.should_exit = True
         await running
