@@ -11,7 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz torture bench lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture drills bench lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -29,6 +29,10 @@ test-transcripts: $(VENV)/.dev
 # The gateway killed again and again under load, for SECONDS; then its ledger is audited.
 torture: $(VENV)/.dev
 	$(BIN)/python tools/torture.py --seconds $(SECONDS)
+
+# Providers that die, vanish or slow down under load, and callers that leave: minutes, and it ends with 1 when anybody notices.
+drills: $(VENV)/.dev
+	$(BIN)/python -m tools.drills $(DRILLS)
 
 # Mutated bytes into every decoder, SECONDS for each.
 SECONDS ?= 60

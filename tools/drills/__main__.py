@@ -1,7 +1,7 @@
 """`python -m tools.drills [--only kill,region,slow,cancel] [--seconds N] [--seed N] [--json FILE]`
 
-Four experiments against a running gateway over real sockets, each bounded and seeded: providers that die, a region that is lost, a
-provider that is slow, callers that leave. Exit code 1 when one of them shows what it must not.
+Four experiments against a running gateway over real sockets, each bounded and seeded: providers that die, a region that is lost,
+a provider that is slow, callers that leave. Exit code 1 when one of them shows what it must not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def shown(found: list[Found]) -> Table:
         for place, check in enumerate(each.checks):
             style = {True: "green", False: "bold red", None: "dim"}[check.holds]
             name = f"{each.drill}\n({each.seconds:.0f} s)" if not place else ""
-            table.add_row(name, check.asked, check.seen, f"[{style}]{check.word}[/]", end_section=check is each.checks[-1])
+            table.add_row(
+                name, check.asked, check.seen, f"[{style}]{check.word}[/]", end_section=check is each.checks[-1]
+            )
     return table
 
 

@@ -104,8 +104,8 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """`ends` counts how trials ended, `foreign` those that were told another's nonce, `wrong` the kept ones that were not answered
-    in full. `left` is what was there at the end and should not be."""
+    """`ends` counts how trials ended, `foreign` those that were told another's nonce, `wrong` the kept ones that were not
+    answered in full. `left` is what was there at the end and should not be."""
 
     ends: dict[str, int]
     foreign: Sequence[str]
@@ -124,9 +124,7 @@ def trials(random: Random, times: int) -> list[Trial]:
         question = Question(nonce(random), random.randint(1, 6), is_stream, 0.0, model)
         is_near = random.random() < 0.5
         leaves_s = None if random.randrange(100) < KEPT else random.uniform(0.0, NEAR_S if is_near else LATEST_S)
-        found.append(
-            Trial(question, random.randrange(100) < SOCKETS, leaves_s, is_near, random.randrange(100) < KEYED)
-        )
+        found.append(Trial(question, random.randrange(100) < SOCKETS, leaves_s, is_near, random.randrange(100) < KEYED))
     return found
 
 

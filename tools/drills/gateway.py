@@ -56,7 +56,9 @@ class Gateway:
     async def get(self, path: str) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            head = f"GET {path} HTTP/1.1\r\nhost: drill\r\nauthorization: Bearer {self.admin}\r\nconnection: close\r\n\r\n"
+            head = (
+                f"GET {path} HTTP/1.1\r\nhost: drill\r\nauthorization: Bearer {self.admin}\r\nconnection: close\r\n\r\n"
+            )
             writer.write(head.encode())
             async with asyncio.timeout(20):
                 answer = await reader.read()
@@ -125,7 +127,9 @@ async def _apart(folder: Path) -> AsyncIterator[Gateway]:
                 banner += line.decode()
         port = re.search(r"127\.0\.0\.1:(\d+)", banner)
         admin, key = re.search(r"admin key\s+(\S+)", banner), re.search(r"your key\s+(\S+)", banner)
-        assert port and admin and key
+        assert port is not None
+        assert admin is not None
+        assert key is not None
         yield Gateway(folder, int(port[1]), key[1], admin[1])
     finally:
         if process.returncode is None:

@@ -94,7 +94,9 @@ def verdict(seen: Seen) -> tuple[Check, ...]:
     plain = [a.took_s for a in answers if a.ending == "whole" and not a.question.is_stream]
     first = [a.ttft_s for a in answers if a.ttft_s is not None and a.question.is_stream]
     return (
-        Check("one of two is away, again and again", f"{total:,} requests, {kinds['kill']} kills, {kinds['hang']} hangs"),
+        Check(
+            "one of two is away, again and again", f"{total:,} requests, {kinds['kill']} kills, {kinds['hang']} hangs"
+        ),
         Check(
             f"at least {SUCCESS:.2%} do not fail before their first word",
             f"{share(saved, total)}; failed: {dict(reasons) if reasons else 'none'}",

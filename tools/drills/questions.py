@@ -43,7 +43,9 @@ class Question(msgspec.Struct, frozen=True):
     def request(self, key: str) -> bytes:
         """On a connection of its own, which ends with the answer."""
         body = self.body()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: drill\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: drill\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
+        )
         return f"{head}{self.headers}content-length: {len(body)}\r\n\r\n".encode() + body
 
 

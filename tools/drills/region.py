@@ -1,7 +1,7 @@
 """Two regions, the near one first; it is lost for a while, refused or silent, and comes back.
 
-Who asks after the loss may wait for one connect time at most, and only until the region is known to be gone. While it is away it is
-asked by probes alone, and so it is when it comes back, until they have shown that it is well.
+Who asks after the loss may wait for one connect time at most, and only until the region is known to be gone. While it is away
+it is asked by probes alone, and so it is when it comes back, until they have shown that it is well.
 
 A probe is a request of somebody's: in a silent region it costs that caller one connect time. These are told apart.
 """
@@ -12,6 +12,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -68,7 +69,7 @@ class Return(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """`answers` of the whole run, their questions' `at` being when they were asked. `probes` went to the region that was away."""
+    """`answers` of the whole run, their questions' `at` being when they were asked; `near` is how many deployments were lost."""
 
     how: How
     near: int
@@ -78,7 +79,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 def buckets(answers: Sequence[Answer], begins: float, ends: float) -> list[tuple[float, float]]:
-    """(when a bucket begins, p99 of the time to the first word of those asked in it); one without an answer is as bad as can be."""
+    """(when a bucket begins, p99 of the time to the first word of those asked in it); no answer is as bad as can be."""
     found: dict[int, list[float]] = {}
     for answer in answers:
         at = answer.question.at
@@ -91,7 +92,7 @@ def buckets(answers: Sequence[Answer], begins: float, ends: float) -> list[tuple
 
 def back_after(found: Sequence[tuple[float, float]], limit_s: float, lost: float) -> float | None:
     """Seconds from the loss to the first of two normal buckets in a row; None when there are no such two."""
-    for (at, one), (_, two) in zip(found, found[1:], strict=False):
+    for (at, one), (_, two) in pairwise(found):
         if one <= limit_s and two <= limit_s:
             return at - lost
     return None
@@ -170,9 +171,7 @@ async def one(how: How, near: int, seconds: float, seed: int, is_inside: bool = 
     config = MODEL.format(connect_s=CONNECT_S, deployments=deployments)
     loop = asyncio.get_running_loop()
     async with standing(*all_of_them):
-        declared = "".join(
-            providers({each.name: each.port}, f'region = "{each.name[:-1]}"') for each in all_of_them
-        )
+        declared = "".join(providers({each.name: each.port}, f'region = "{each.name[:-1]}"') for each in all_of_them)
         with tempfile.TemporaryDirectory(prefix="naru-drill-") as name:
             async with serving(Path(name), CONFIG.format(more=declared + config), is_inside) as gateway:
                 began = loop.time()

@@ -1,7 +1,7 @@
 """Three equal deployments, of which one becomes twenty times slower, with `strategy = "latency"` and hedging.
 
-Phases, all under the same load: all three healthy; one slow, its first seconds (what it takes to notice) told apart; then the same
-without hedging, for comparison, at deployments that nothing is known of. What hedging costs is read from the ledger.
+Phases, all under the same load: all three healthy; one slow, its first seconds (what it takes to notice) told apart; then the
+same without hedging, for comparison, at deployments that nothing is known of. What hedging costs is read from the ledger.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Phase(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """`healthy`, `slow` with hedging, then `bare_healthy` and `bare_slow` without. `arrivals` by deployment, of the hedged phases.
+    """`healthy`, `slow` with hedging, then `bare_healthy` and `bare_slow` without. `arrivals` by deployment, of the hedged ones.
     `failures` is how often the gateway took a deployment for failing. `entries` are the hedged phases', learning included."""
 
     healthy: Phase
@@ -105,7 +105,9 @@ def verdict(seen: Seen) -> tuple[Check, ...]:
     calls = sum(map(len, seen.arrivals.values()))
     other = [tried for tried in lost if tried.error != "hedge_lost"]
     doubled = calls - len(seen.entries)
-    failed = [a.why or a.ending for phase in _phases(seen) for a in (*phase.learning, *phase.settled) if a.ending != "whole"]
+    failed = [
+        a.why or a.ending for phase in _phases(seen) for a in (*phase.learning, *phase.settled) if a.ending != "whole"
+    ]
     return (
         Check(
             "one of three becomes twenty times slower",
@@ -119,8 +121,8 @@ def verdict(seen: Seen) -> tuple[Check, ...]:
         ),
         Check(
             f"at {EXTRA_COST:.0%} extra cost at most",
-            f"healthy {seen.healthy.extra_cost:.2%}, slow {seen.slow.extra_cost:.2%}, with the learning {_part(seen.entries):.2%} "
-            f"of all that is owed; {hedged} of {len(seen.entries)} requests ({share(hedged, len(seen.entries))}) were asked twice",
+            f"healthy {seen.healthy.extra_cost:.2%}, slow {seen.slow.extra_cost:.2%}, in all {_part(seen.entries):.2%} of what "
+            f"is owed; {hedged} of {len(seen.entries)} requests ({share(hedged, len(seen.entries))}) were asked twice",
             max(seen.healthy.extra_cost, seen.slow.extra_cost, _part(seen.entries)) <= EXTRA_COST,
         ),
         Check(

@@ -70,8 +70,8 @@ class Upstream:
         self.proxy.set(up=_HOLE, down=_HOLE)
 
     async def vanish(self) -> None:
-        """As a network that is gone: what is open stays silent, and a new connection is never made. A listener whose queue is full
-        ignores who knocks, which looks the same from outside."""
+        """As a network that is gone: what is open stays silent, and a new connection is never made. A listener whose queue is
+        full ignores who knocks, which looks the same from outside."""
         assert self.proxy is not None
         self.hang()
         await self.proxy.refuse()
@@ -144,7 +144,9 @@ def _event(nonce: str, delta: dict[str, str], finish: str | None = None) -> byte
 def _plain(nonce: str, words: int, usage: dict[str, int]) -> bytes:
     text = "".join(word(nonce, number) for number in range(words))
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return msgspec.json.encode({"id": "c", "object": "chat.completion", "created": 1, "choices": [choice], "usage": usage})
+    return msgspec.json.encode(
+        {"id": "c", "object": "chat.completion", "created": 1, "choices": [choice], "usage": usage}
+    )
 
 
 @contextlib.asynccontextmanager
