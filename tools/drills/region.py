@@ -57,7 +57,8 @@ class Times(msgspec.Struct, frozen=True):
         """`seconds` is how long the region is away."""
         calm = max(0.3, seconds * 1.4)  # as long as the retry budget remembers: a gateway that has run for a while
         lost = calm + max(0.2, seconds * 0.2)
-        return cls(calm, lost, lost + seconds, lost + seconds + max(0.5, seconds * 0.75))
+        # A probe that failed just before the return is followed by the longest rest of a breaker.
+        return cls(calm, lost, lost + seconds, lost + 2 * seconds)
 
 
 class Return(msgspec.Struct, frozen=True):
