@@ -1,4 +1,5 @@
-"""`python -m tools.drills [--only kill,region,slow,cancel] [--seconds N] [--seed N] [--json FILE]`
+"""`python -m tools.drills [--only kill,region,slow,cancel] [--seconds N] [--times N] [--seed N]
+[--json FILE]`
 
 Four experiments against a running gateway over real sockets, each bounded and seeded: providers that die, a region that is lost,
 a provider that is slow, callers that leave. Exit code 1 when one of them shows what it must not.
@@ -23,7 +24,7 @@ from tools.drills import cancel, kill, region, slow
 from tools.drills.found import Found
 
 Drill = Callable[[float, int], Awaitable[Found]]
-#: Each with its usual length in seconds.
+#: Each with its usual length: seconds of its main phase; of cancel, how many requests.
 DRILLS: dict[str, tuple[Drill, float]] = {
     "kill": (kill.run, 40.0),
     "region": (region.run, 7.0),
@@ -47,7 +48,8 @@ def shown(found: list[Found]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(DRILLS), help="some of them, with commas in between")
-    parser.add_argument("--seconds", type=float, help="the length of each phase, instead of the usual one")
+    parser.add_argument("--seconds", type=float, help="how long the main phase of kill, region and slow lasts")
+    parser.add_argument("--times", type=int, help="how many requests cancel gives up")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="a file for what was found")
     options = parser.parse_args(arguments)
@@ -58,10 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     log.configure("critical")
     found = []
     for name in wanted:
-        drill, usual_s = DRILLS[name]
+        drill, usual = DRILLS[name]
+        wanted_of_it = options.times if name == "cancel" else options.seconds
         print(f"{name} …", file=sys.stderr, flush=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found.append(runner.run(drill(options.seconds or usual_s, options.seed)))
+            found.append(runner.run(drill(wanted_of_it or usual, options.seed)))
     Console(width=160 if not sys.stdout.isatty() else None).print(shown(found))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
