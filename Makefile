@@ -11,7 +11,7 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz torture chaos bench simulate lint format lock prices docs clean
+.PHONY: serve test clients test-transcripts fuzz torture chaos drills bench simulate lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
@@ -34,6 +34,10 @@ torture: $(VENV)/.dev
 # CHAOS_FLAGS="--only A3,B5 --json chaos.json"
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tools.chaos $(CHAOS_FLAGS)
+
+# Providers that die, vanish or slow down under load, and callers that leave: minutes, and it ends with 1 when anybody notices.
+drills: $(VENV)/.dev
+	$(BIN)/python -m tools.drills $(DRILLS_FLAGS)
 
 # Mutated bytes into every decoder, SECONDS for each.
 SECONDS ?= 60

@@ -1,0 +1,1 @@
+"""Availability drills: whether callers notice when providers die, slow down or vanish. `python -m tools.drills`."""
