@@ -123,6 +123,8 @@ class Naru(Gateway):
         )
         self.by_id = {server.deployment.id: server for server in servers}
         self.vitals = [self.fleet.of(server.deployment) for server in servers]
+        #: Servers whose breaker waits for how a call ends; of the few calls under way there the first to end is taken for it.
+        self.tried: set[int] = set()
         self.hedge = policy.hedge
         self.hedges = RetryBudget(policy.hedge.budget, 1.0) if policy.hedge else None
 
@@ -140,18 +142,24 @@ class Naru(Gateway):
         return next((place for place, each in enumerate(left) if self.vitals[each.number].is_well(now)), 0)
 
     def began(self, server: Server, now: float) -> None:
-        self.vitals[server.number].began(now)
+        if self.vitals[server.number].began(now):
+            self.tried.add(server.number)
 
     def first_content(self, server: Server, seconds: float, now: float) -> None:
         self.vitals[server.number].first_content(seconds, now)
 
     def ended(self, server: Server, error: NaruError | None, now: float) -> None:
-        self.vitals[server.number].ended(error, now, self.random)
+        self.vitals[server.number].ended(error, now, self.random, self._decides(server))
+
+    def _decides(self, server: Server) -> bool:
+        decides = server.number in self.tried
+        self.tried.discard(server.number)
+        return decides
 
     def lost(self, server: Server, took_s: float, now: float) -> None:
         vitals = self.vitals[server.number]
         vitals.ttft.at_least(took_s, now)
-        vitals.lost(now)
+        vitals.lost(now, self._decides(server))
 
     def patience_s(self, work: Work, now: float) -> float | None:
         """As calls.failover has it: the quickest one's."""

@@ -81,6 +81,8 @@ EXPECTED = {
     ("GET", "/admin/requests/{request}"): VIEWER,
     ("GET", "/admin/deployments"): VIEWER,
     ("GET", "/admin/prices"): VIEWER,
+    ("GET", "/admin/cache"): VIEWER,
+    ("DELETE", "/admin/cache"): ADMIN,
     ("GET", "/admin/config/reload"): VIEWER,
     ("POST", "/admin/config/reload"): ADMIN,
     ("GET", "/admin/audit"): VIEWER,

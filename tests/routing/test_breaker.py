@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from naru.routing.breaker import TRANSITIONS, Breaker, BreakerPolicy, Event, State
+from naru.routing.breaker import TRANSITIONS, Breaker, BreakerPolicy, State
 
 POLICY = BreakerPolicy(failures=3, open_s=10.0, max_open_s=25.0)
 
 
 def fail(breaker: Breaker, now: float, times: int = 1) -> None:
     for _ in range(times):
-        breaker.called(now)
-        breaker.failed(now, Random(1))
+        breaker.failed(now, Random(1), breaker.called(now))
 
 
 def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
@@ -52,11 +51,26 @@ def test_half_open_lets_one_through_whose_end_decides() -> None:
     fail(breaker, 0.0, 3)
     later = breaker.open_until
     assert breaker.may_call(later)
-    breaker.called(later)
+    assert breaker.called(later)
     assert breaker.state is State.HALF_OPEN
     assert not breaker.may_call(later)
-    breaker.healthy(later)
+    assert not breaker.called(later)
+    breaker.healthy(later, decides=True)
     assert breaker.state is State.CLOSED
+
+
+def test_half_open_only_the_one_call_decides() -> None:
+    """Not those that began before the trip and end now, nor a last resort beside it: neither good nor bad, nor untold."""
+    breaker = Breaker(POLICY)
+    fail(breaker, 0.0, 3)
+    later = breaker.open_until
+    assert breaker.called(later)
+    breaker.failed(later, Random(1))
+    breaker.healthy(later)
+    breaker.undecided(later)
+    assert (breaker.state, breaker.may_call(later), breaker.trips) == (State.HALF_OPEN, False, 1)
+    breaker.failed(later, Random(1), decides=True)
+    assert (breaker.state, breaker.trips) == (State.OPEN, 2)
 
 
 def test_an_end_that_tells_nothing_gives_the_next_one_the_try() -> None:
@@ -64,8 +78,7 @@ def test_an_end_that_tells_nothing_gives_the_next_one_the_try() -> None:
     breaker = Breaker(POLICY)
     fail(breaker, 0.0, 3)
     later = breaker.open_until
-    breaker.called(later)
-    breaker.undecided(later)
+    breaker.undecided(later, breaker.called(later))
     assert breaker.may_call(later)
 
 
@@ -78,8 +91,7 @@ def test_each_trip_in_a_row_lasts_longer_up_to_a_bound() -> None:
         fail(breaker, now)
     assert [round(seconds / 10) for seconds in lasted[:2]] == [1, 2]
     assert all(seconds <= 25 * 1.1 for seconds in lasted)
-    breaker.called(breaker.open_until)
-    breaker.healthy(breaker.open_until)
+    breaker.healthy(breaker.open_until, breaker.called(breaker.open_until))
     assert breaker.trips == 0
 
 
@@ -102,18 +114,19 @@ def test_every_state_can_be_left(state: State) -> None:
 def test_it_always_comes_back(events: list[tuple[str, float]]) -> None:
     """Whatever happened: after the longest open time a call may be made, and a good end of it closes the breaker."""
     breaker, now, random = Breaker(POLICY), 0.0, Random(3)
+    under_way: list[bool] = []
     for what, after in events:
         now += after
         if what == "call":
-            breaker.called(now)
-        elif what == "failed":
-            breaker.failed(now, random)
-        else:
-            getattr(breaker, what)(now)
-    breaker.undecided(now)
+            under_way.append(breaker.called(now))
+            assert sum(under_way) <= 1
+        elif under_way and what == "failed":
+            breaker.failed(now, random, under_way.pop())
+        elif under_way:
+            getattr(breaker, what)(now, under_way.pop())
+    for decides in under_way:
+        breaker.undecided(now, decides)
     now += POLICY.max_open_s * 1.2
     assert breaker.may_call(now)
-    breaker.called(now)
-    breaker.healthy(now)
+    breaker.healthy(now, breaker.called(now))
     assert breaker.state is State.CLOSED
-    assert Event.HEALTHY

@@ -11,6 +11,29 @@ import pytest
 from naru.testing.script import Script
 from tests.routing.cast import STREAM, cast, chunk, error, streamed, text_of
 
+
+class Told:
+    """An exchange whose answer nobody reads."""
+
+    method, path, query, client = "POST", "/v1/chat/completions", "", "127.0.0.1"
+    is_gone = False
+    listener = None
+
+    def __init__(self, key: str, payload: bytes) -> None:
+        self.payload = payload
+        self.headers = [(b"authorization", f"Bearer {key}".encode())]
+
+    def reply(self, status: int, headers: object, body: bytes) -> None: ...
+
+    def start(self, status: int, headers: object) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
 FAST = "timeouts = { connect_s = 1, ttft_s = 0.3, idle_s = 0.3, total_s = 5 }\n"
 EQUAL = 'deployments = [{ provider = "a", model = "x" }, { provider = "b", model = "x" }]\n'
 
@@ -245,3 +268,39 @@ async def test_who_has_fallen_ill_since_the_plan_goes_behind(tmp_path: Path) -> 
         status, headers, _ = await asking
         assert (status, headers["x-naru-deployment"]) == (200, "c/x")
         assert stage["b"].asked == []
+
+
+async def test_a_plain_call_does_not_spend_all_its_time_on_a_silent_one(tmp_path: Path) -> None:
+    """Half of it, or what such an answer usually takes; the last one has all that is left."""
+    timing = "timeouts = { connect_s = 1, ttft_s = 0.2, idle_s = 1, total_s = 1.2 }\n"
+    async with cast(tmp_path, "a b", timing) as stage:
+        stage["a"].script = Script(is_silent=True, ending="hang")
+        status, headers, _ = await stage.ask()
+        assert (status, headers["x-naru-deployment"]) == (200, "b/x")
+        stage["b"].script = Script(is_silent=True, ending="hang")
+        assert (await stage.ask())[0] == 504
+
+
+async def test_a_cancelled_race_leaves_nothing_in_hand(tmp_path: Path) -> None:
+    """Whatever its two attempts have come to at that moment."""
+    hedged = "hedge = { after = 'p95', budget = 1.0 }\n" + FAST
+    async with cast(tmp_path, "a b", hedged) as stage:
+        gateway = stage.gateway.app.gateway
+        deployment = gateway.table.resolve("m").deployments[1]
+        for _ in range(30):
+            gateway.failover.fleet.of(deployment).first_content(0.01, gateway.loop.time())
+        for name in "ab":
+            stage[name].script = streamed("w", delay_s=0.03)
+        body = msgspec.json.encode({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]})
+        for turn in range(60):
+            exchange = Told(stage.gateway.key, body)
+            task = asyncio.create_task(gateway.serve(exchange))
+            await asyncio.sleep(turn / 1000)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            while any(vitals.in_flight for vitals in gateway.failover.fleet.known().values()):
+                await asyncio.sleep(0.01)
+        assert gateway.gate.in_flight == 0
+        assert gateway.ledger.open_permits == 0
+        assert not stage.gateway.app._client.busy

@@ -109,9 +109,9 @@ def test_after_the_open_time_one_request_tries_it_and_no_other() -> None:
     world.fail(a)
     world.now += POLICY.open_s * 1.2
     assert ids(world.plan(route)) == ["a", "b"]
-    world.fleet.of(a).began(world.now)
+    decides = world.fleet.of(a).began(world.now)
     assert ids(world.plan(route)) == ["b"]
-    world.fleet.of(a).ended(None, world.now, world.random)
+    world.fleet.of(a).ended(None, world.now, world.random, decides)
     assert ids(world.plan(route)) == ["a", "b"]
 
 
@@ -127,6 +127,18 @@ def test_a_throttled_deployment_is_given_less_at_once() -> None:
     alone = world.plan(Route("m", (a,)))
     assert alone.is_busy
     assert [each.reason for each in alone.refused] == [BUSY]
+
+
+def test_the_last_try_goes_elsewhere_where_all_are_in_one_place() -> None:
+    """A region that is lost as a whole must not take all tries; nor may a model's own deployments leave its fallbacks none."""
+    near = tuple(deployment(f"near{n}", place="kr") for n in range(4))
+    far = deployment("far", place="us", priority=2)
+    found = ids(World().plan(Route("m", (*near, far))))
+    assert found[2] == "far"
+    assert all(name.startswith("near") for name in found[:2])
+    other = Route("other", (deployment("fallback", place="kr"),))
+    assert ids(World().plan(Route("m", near, fallbacks=("other",)), {"other": other}))[2] == "fallback"
+    assert "fallback" not in ids(World().plan(Route("m", (*near[:2], far), fallbacks=("other",)), {"other": other}))
 
 
 # --- Where, and what kind --------------------------------------------------------------------------------------------

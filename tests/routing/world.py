@@ -41,8 +41,7 @@ class World:
     def call(self, asked: Deployment, error: NaruError | None = None) -> None:
         """One call from its beginning to its end, at this moment."""
         vitals = self.fleet.of(asked)
-        vitals.began(self.now)
-        vitals.ended(error, self.now, self.random)
+        vitals.ended(error, self.now, self.random, vitals.began(self.now))
 
     def fail(self, asked: Deployment, times: int = POLICY.failures, error: NaruError | None = None) -> None:
         for _ in range(times):

@@ -24,7 +24,7 @@ from naru.protocol.dialect import MediaRelay, StreamRelay, WholeAnswer
 from naru.protocol.images import addresses, place_of
 from naru.protocol.reasoning import must_stream
 from naru.protocol.replay import Replay
-from naru.routing.deadlines import total_s, ttft_s
+from naru.routing.deadlines import patience_s, total_s, ttft_s
 from naru.routing.vitals import Vitals
 from naru.targets import Target, host_of
 from naru.transport.fetch import ImageFetcher
@@ -48,8 +48,8 @@ class Attempt:
     """`started` is on the loop's clock. `hold` is what the deployment's own limits hold for it."""
 
     __slots__ = (
-        "answer", "bridge", "call", "dropped", "hold", "is_sent", "means", "relay", "replay", "started", "stream", "target",
-        "vitals",
+        "answer", "bridge", "call", "decides", "dropped", "hold", "is_last", "is_sent", "means", "relay", "replay", "started",
+        "stream", "target", "vitals",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,10 @@ class Attempt:
         self.started = means.loop.time()
         self.dropped: tuple[str, ...] = ()
         self.is_sent = False
+        #: Whether nobody else is left to be asked.
+        self.is_last = True
+        #: Whether the deployment's breaker waits for how this one ends.
+        self.decides = False
         quirks = target.deployment.quirks
         remembers = quirks.remembers_reasoning and "tools" in call.envelope.fields
         self.replay = Replay(means.turns.of(call.key.id), target.upstream.origin) if remembers else None
@@ -148,8 +152,11 @@ class Attempt:
         # One deadline covers all attempts; each attempt has its own first-content time.
         now = means.loop.time()
         whole_s = total_s(deployment, call.envelope)
-        first_s = ttft_s(deployment, call.envelope) if is_stream and not bridge.is_media else whole_s
         left_s = max(0.0, whole_s - (now - call.started))
+        if is_stream and not bridge.is_media:
+            first_s = ttft_s(deployment, call.envelope)
+        else:
+            first_s = left_s if self.is_last else patience_s(deployment, call.envelope, left_s)
         headers = call.passed_headers(target)
         if target.sign is not None:
             headers += target.sign(forwarded.body, is_stream, means.clock.now())

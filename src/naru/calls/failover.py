@@ -14,16 +14,16 @@ import structlog
 
 from naru.allowances import Allowances
 from naru.calls import continuation, endings
-from naru.calls.answers import Both, StreamAnswer
+from naru.calls.answers import Both, StreamAnswer, client_left
 from naru.calls.attempt import Attempt, Means
 from naru.calls.call import Call
-from naru.errors import BadRequest, NaruError, UpstreamAuth, UpstreamError
+from naru.errors import BadRequest, NaruError, UpstreamAuth, UpstreamError, UpstreamTimeout
 from naru.metrics import Metrics
 from naru.protocol.continuation import PlainStream
 from naru.routing.budget import RetryBudget
 from naru.routing.deadlines import total_s
 from naru.routing.fleet import Fleet
-from naru.routing.plan import MAX_ATTEMPTS
+from naru.routing.plan import MAX_ATTEMPTS, Place, place_of
 from naru.routing.table import Deployment, Hedge
 
 #: Before the third attempt and later ones: everybody who failed together does not come back together.
@@ -71,7 +71,7 @@ class Failover:
             raise endings.nobody(call.plan, call.envelope, call.dialect.name, call.upstreams.table)
         self.retries.request(call.started)
         errors: list[NaruError] = []
-        queue = _Queue(call, self.fleet, self.means.loop.time)
+        queue = _Queue(call, self._is_well)
         for deployment in queue:
             if call.has_left():
                 return None
@@ -80,6 +80,7 @@ class Failover:
             attempt = self._begin(call, deployment, errors)
             if attempt is None:
                 continue
+            attempt.is_last = not queue.has_more
             hedge = call.route.hedge if call.envelope.is_stream else None
             if hedge is None:
                 error = await self._run(attempt)
@@ -93,13 +94,16 @@ class Failover:
             if call.has_left():
                 return None
             errors.append(error)
-            if not queue.goes_on(error):
+            if not queue.goes_on(error, attempt.target.deployment):
                 break
         raise endings.after_failures(errors, self._pauses(call))
 
     def ended(self, attempt: Attempt, error: NaruError | None) -> None:
         """How an answer went that had begun well. Each stream that `first` gave ends with this."""
-        attempt.vitals.ended(error, self.means.loop.time(), self.random)
+        attempt.vitals.ended(error, self.means.loop.time(), self.random, attempt.decides)
+
+    def _is_well(self, deployment: Deployment) -> bool:
+        return self.fleet.of(deployment).is_well(self.means.loop.time())
 
     async def resume(self, cut: Attempt) -> Attempt | None:
         """Another attempt that goes on with a stream that was cut short, at its first content; None where that cannot be."""
@@ -161,7 +165,7 @@ class Failover:
     async def _run(self, attempt: Attempt) -> NaruError | None:
         """One attempt as far as its first content, or its failure."""
         # Here, not where it was made: a task that is cancelled before its first step never comes to the end of this.
-        attempt.vitals.began(attempt.started)
+        attempt.decides = attempt.vitals.began(attempt.started)
         try:
             attempt.answer = await (attempt.open() if attempt.call.envelope.is_stream else attempt.fetch())
             return None
@@ -169,16 +173,16 @@ class Failover:
             self._failed(attempt, error)
             return error
         except BaseException:
-            attempt.vitals.lost(self.means.loop.time())
+            attempt.vitals.lost(self.means.loop.time(), attempt.decides)
             raise
 
     def _failed(self, attempt: Attempt, error: NaruError) -> None:
         call, deployment = attempt.call, attempt.target.deployment
         now = self.means.loop.time()
         if call.has_left():
-            attempt.vitals.lost(now)
+            attempt.vitals.lost(now, attempt.decides)
             return
-        attempt.vitals.ended(error, now, self.random)
+        attempt.vitals.ended(error, now, self.random, attempt.decides)
         attempt.give_back(self.allowances.now_ns())
         call.note_failure(deployment.id, error, now - attempt.started)
         self.metrics.attempt_failed(deployment.id, error)
@@ -210,8 +214,9 @@ class Failover:
             if second is None:
                 return first, await running
             return await self._race({running: first}, second, errors)
-        finally:
-            await _cancelled(running)
+        except BaseException:
+            await self._discard(running, first)
+            raise
 
     def _second(self, call: Call, budget: RetryBudget, queue: _Queue, errors: list[NaruError]) -> Attempt | None:
         now = self.means.loop.time()
@@ -238,11 +243,22 @@ class Failover:
                         await self._won(task, racers)
                         return racers[task], None
                     failed.append((racers[task], error))
+        except BaseException:
+            await self._discard(other, second)
+            raise
         finally:
             call.race = None
-            await _cancelled(other)
         errors += [error for _, error in failed[:-1]]
         return failed[-1]
+
+    async def _discard(self, task: Racer, attempt: Attempt) -> None:
+        """Ends an attempt that nobody will see, whatever it has come to: the request itself was cancelled."""
+        if not task.done():
+            await _cancelled(task)
+        elif not task.cancelled() and task.exception() is None and task.result() is None:
+            # It had its answer already, and nobody came for it.
+            attempt.drop(client_left())
+            attempt.vitals.lost(self.means.loop.time(), attempt.decides)
 
     async def _won(self, winner: Racer, racers: dict[Racer, Attempt]) -> None:
         """The slower one is dropped at once. Its provider has read the prompt and is owed that; if it is well nobody knows."""
@@ -259,7 +275,7 @@ class Failover:
             attempt.vitals.ttft.at_least(took_s, self.means.loop.time())
             if task.done():  # both showed their content in one moment
                 attempt.drop(lost)
-                attempt.vitals.lost(self.means.loop.time())
+                attempt.vitals.lost(self.means.loop.time(), attempt.decides)
             else:
                 await _cancelled(task)
             attempt.give_back(self.allowances.now_ns())
@@ -282,10 +298,12 @@ class _Queue:
     """The deployments still to be asked. A request that was too long, or that a provider's rules refuse, goes on with those who
     are named for that, if anybody is."""
 
-    def __init__(self, call: Call, fleet: Fleet, now: Callable[[], float]) -> None:
+    def __init__(self, call: Call, is_well: Callable[[Deployment], bool]) -> None:
         self._plan = call.plan
-        self._fleet = fleet
-        self._now = now
+        self._is_well = is_well
+        #: Where a time-out was waited for. What is lost is often lost as a whole, so nobody waits there twice while another place
+        #: can be asked.
+        self._late: set[Place] = set()
         self._next: list[Deployment] = [*call.plan.attempts, *call.plan.last_resort]
         self._asked = 0
 
@@ -302,13 +320,14 @@ class _Queue:
         self._asked += 1
         if self._asked == 1:
             return self._next.pop(0)
-        # The plan may be seconds old by now; whoever has fallen ill since goes behind the others.
-        now = self._now()
-        place = next((place for place, each in enumerate(self._next) if self._fleet.of(each).is_well(now)), 0)
-        return self._next.pop(place)
+        # The plan may be as old as a time-out: who fell ill since then comes after those who are well.
+        keys = [(not self._is_well(each), place_of(each) in self._late) for each in self._next]
+        return self._next.pop(keys.index(min(keys)))
 
-    def goes_on(self, error: NaruError) -> bool:
-        """Whether anybody else may answer what failed so."""
+    def goes_on(self, error: NaruError, asked: Deployment) -> bool:
+        """Whether anybody else may answer what failed so at `asked`."""
+        if isinstance(error, UpstreamTimeout):
+            self._late.add(place_of(asked))
         others: tuple[Deployment, ...] = ()
         if error.code in CONTEXT_CODES:
             others = self._plan.on_context

@@ -57,7 +57,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """One deployment's. `may_call` asks, `called` takes the right, `ended` tells how it went."""
+    """One deployment's. `may_call` asks, `called` takes the right; `healthy`, `failed` or `undecided` tells how it went."""
 
     __slots__ = ("_calls", "_failures", "_probing", "_second", "in_a_row", "open_until", "policy", "state", "trips")
 
@@ -80,37 +80,38 @@ class Breaker:
             return now >= self.open_until
         return not self._probing
 
-    def called(self, now: float) -> None:
-        """A call begins. Of an open breaker whose time is over, it is the one that decides."""
-        if self.state is State.CLOSED:
-            return
+    def called(self, now: float) -> bool:
+        """A call begins. True: the breaker's open time is over, and this is the one call that decides. How others end that began
+        before a trip, or as a last resort, is then no matter."""
         if self.state is State.OPEN and now >= self.open_until:
             self.state = TRANSITIONS[self.state, Event.ELAPSED]
-        if self.state is State.HALF_OPEN:
+        if self.state is State.HALF_OPEN and not self._probing:
             self._probing = True
+            return True
+        return False
 
     def expect(self, now: float) -> None:
         """There is reason to think that it works again: an open time ends now."""
         if self.state is State.OPEN:
             self.open_until = min(self.open_until, now)
 
-    def healthy(self, now: float) -> None:
+    def healthy(self, now: float, decides: bool = False) -> None:
+        """`decides` is what `called` said."""
         self.in_a_row = 0
         self._count(now, 0)
-        if self.state is not State.CLOSED:
+        if decides:
             self._move(Event.HEALTHY, now, None)
 
-    def failed(self, now: float, random: Random) -> None:
+    def failed(self, now: float, random: Random, decides: bool = False) -> None:
         self.in_a_row += 1
         self._count(now, 1)
-        if self.state is State.CLOSED:
-            if self.in_a_row >= self.policy.failures or self._is_mostly_failing(now):
-                self._move(Event.TRIP, now, random)
-        else:
+        if decides:
             self._move(Event.FAILED, now, random)
+        elif self.state is State.CLOSED and (self.in_a_row >= self.policy.failures or self._is_mostly_failing(now)):
+            self._move(Event.TRIP, now, random)
 
-    def undecided(self, now: float) -> None:
-        if self.state is not State.CLOSED:
+    def undecided(self, now: float, decides: bool = False) -> None:
+        if decides:
             self._move(Event.UNDECIDED, now, None)
 
     def _move(self, event: Event, now: float, random: Random | None) -> None:

@@ -23,6 +23,7 @@ MAX_TOTAL_S = 3_600.0
 SPEED = 25.0
 MARGIN = 1.5
 NETWORK_S = 2.0
+MOST_OF_IT = 0.8
 
 
 def ttft_s(deployment: Deployment, envelope: Envelope) -> float:
@@ -32,6 +33,13 @@ def ttft_s(deployment: Deployment, envelope: Envelope) -> float:
         return said
     base = REASONING_TTFT_S if deployment.reasons else TTFT_S
     return min(base + estimate_tokens_bytes(envelope.input_bytes) / PREFILL_TOKENS_PER_S, MAX_TTFT_S)
+
+
+def patience_s(deployment: Deployment, envelope: Envelope, left_s: float) -> float:
+    """Seconds for a plain answer while others could be asked. It shows nothing until it is whole, so a long one must not be taken
+    for silence: half of the time that is left, or what such an answer usually takes, but never so long that nothing is left."""
+    usual_s = ttft_s(deployment, envelope) + (envelope.max_output_tokens or 0) * envelope.n / SPEED
+    return max(left_s / 2, min(usual_s, left_s * MOST_OF_IT))
 
 
 def total_s(deployment: Deployment, envelope: Envelope) -> float:

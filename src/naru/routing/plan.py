@@ -107,7 +107,7 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
     choice.consider(route)
     for name in route.fallbacks:
         choice.consider(find(name))
-    well, last = choice.well[:MAX_ATTEMPTS], choice.last_resort()
+    well, last = _spread(choice), choice.last_resort()
     if not well and not choice.is_busy:
         # Nobody is well. Whoever may be first again goes first, and their own words reach the caller.
         well, last = last[:MAX_ATTEMPTS], []
@@ -119,6 +119,26 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
         _Choice(route, asking, world).others(map(find, route.policy_fallbacks)) if route.policy_fallbacks else (),
         route.strategy,
     )
+
+
+#: Region and priority: what is likely to be lost together.
+Place = tuple[str, int]
+
+
+def place_of(deployment: Deployment) -> Place:
+    return deployment.place, deployment.priority
+
+
+def _spread(choice: _Choice) -> list[Deployment]:
+    """As many as are tried. Where all of them are in one place and somebody well is elsewhere, or is a fallback, the last try is
+    theirs: a place that is lost as a whole would take all tries of those who ask before anybody knows."""
+    well = choice.well
+    if len(well) <= MAX_ATTEMPTS:
+        return well
+    first, home = well[:MAX_ATTEMPTS], choice.kin(well[0])
+    if all(choice.kin(each) == home for each in first):
+        first[-1] = next((each for each in well[MAX_ATTEMPTS:] if choice.kin(each) != home), first[-1])
+    return first
 
 
 class _Sifted(msgspec.Struct, frozen=True, dict=True):
@@ -179,6 +199,7 @@ class _Choice:
         self.well: list[Deployment] = []
         self.refused: list[Refusal] = []
         self.is_busy = False
+        self._own = 0
         self._ailing: list[tuple[bool, float, Deployment]] = []
         #: None where no second route can name a deployment again.
         self._seen: set[str] | None = set() if home.has_others else None
@@ -198,7 +219,13 @@ class _Choice:
         well = self._healthy(some)
         if not well and len(able.first) + len(able.rest) > len(some):
             well = self._healthy((*able.first, *able.rest))
+        if not self.well:
+            self._own = len(well)
         self.well += ordered(well, route.strategy, self.asking, self.world, ring)
+
+    def kin(self, deployment: Deployment) -> tuple[bool, Place]:
+        """Those of the first route that are in one place are kin, and so are fallbacks there."""
+        return deployment in self.well[: self._own], place_of(deployment)
 
     def others(self, routes: Iterable[Route]) -> tuple[Deployment, ...]:
         """Those that take over for one reason: at most two."""

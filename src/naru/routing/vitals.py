@@ -186,29 +186,29 @@ class Vitals:
 
     # --- A call -----------------------------------------------------------------------------------------------------
 
-    def began(self, now: float) -> None:
+    def began(self, now: float) -> bool:
+        """True: the breaker waits for how this call ends. `ended` and `lost` are to be told so."""
         self.in_flight += 1
         self.calls += 1
-        if self.breaker.state is not State.CLOSED:
-            self.breaker.called(now)
+        return self.breaker.state is not State.CLOSED and self.breaker.called(now)
 
     def first_content(self, seconds: float, now: float) -> None:
         self.ttft.saw(seconds, now)
         self.ttfts.saw(seconds)
 
-    def ended(self, error: NaruError | None, now: float, random: Random) -> None:
-        """How the call went; None: the answer came whole."""
+    def ended(self, error: NaruError | None, now: float, random: Random, decides: bool = False) -> None:
+        """How the call went; None: the answer came whole. `decides` is what `began` said."""
         if error is None:
             self.in_flight -= 1
-            self._went_well(now)
+            self._went_well(now, decides)
             return
-        self._judge(error, verdict(error), now, random)
+        self._judge(error, now, random, decides)
         self.in_flight -= 1
 
-    def lost(self, now: float) -> None:
+    def lost(self, now: float, decides: bool = False) -> None:
         """The call was given up, because the client left or another deployment was faster: nothing was learnt."""
         self.in_flight -= 1
-        self.breaker.undecided(now)
+        self.breaker.undecided(now, decides)
 
     def probed(self, error: NaruError | None, now: float, random: Random) -> None:
         """How a probe went; None: it is there. That opens no way for everybody, since a probe does not go the way of requests:
@@ -216,29 +216,30 @@ class Vitals:
         if error is None:
             self.breaker.expect(now)
         else:
-            self._judge(error, verdict(error), now, random)
+            self._judge(error, now, random)
 
-    def _went_well(self, now: float) -> None:
-        self.breaker.healthy(now)
+    def _went_well(self, now: float, decides: bool) -> None:
+        self.breaker.healthy(now, decides)
         self._pauses = 0
         self.credential.accepted()
         if self.room is not None and self.in_flight + 2 > self.room:  # nearly all of it is in use
             self.room += 1.0 / self.room
 
-    def _judge(self, error: NaruError, found: Verdict, now: float, random: Random) -> None:
+    def _judge(self, error: NaruError, now: float, random: Random, decides: bool = False) -> None:
+        found = verdict(error)
         if found is Verdict.NEUTRAL:
-            self.breaker.undecided(now)
+            self.breaker.undecided(now, decides)
             return
         if found is Verdict.FAILED:
             self.failures += 1
-            self.breaker.failed(now, random)
+            self.breaker.failed(now, random, decides)
         elif found is Verdict.LOCKED:
             self.failures += 1
             self._lock(error, now)
-            self.breaker.undecided(now)
+            self.breaker.undecided(now, decides)
         elif found is Verdict.THROTTLED:
             # It answers, so the breaker has nothing against it.
-            self.breaker.healthy(now)
+            self.breaker.healthy(now, decides)
             self._pause(error, now, random)
         if is_overload(error) and now - self._overloaded_at >= ROOM_EVERY_S:
             self._overloaded_at = now

@@ -11,6 +11,7 @@ pool only when its answer was read to the end and its request was written to the
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Protocol, cast
@@ -25,6 +26,19 @@ READ_BYTES = 64 * 1024
 #: Heads past this are an attack or a fault; llhttp itself has no limit.
 MAX_HEAD_BYTES = 64 * 1024
 SWEEP_S = 0.1
+#: A peer whose machine is gone says nothing, and a kept-alive connection to it would be waited for as long as for a slow model. The
+#: kernel finds out: what was sent is acknowledged within 15 s, and a silent peer answers its probes.
+DEAD_AFTER_MS = 15_000
+LIVENESS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (
+        ("TCP_USER_TIMEOUT", DEAD_AFTER_MS),
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+    )
+    if hasattr(socket, name)
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -152,6 +166,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            for level, option, value in LIVENESS:
+                sock.setsockopt(level, option, value)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         # One buffer for all: the loop reads and calls buffer_updated before it reads for anyone else.
@@ -300,7 +318,9 @@ class Pool:
                     code="upstream_pool_exhausted",
                     retry_after_s=1,
                 ) from None
-            raise UpstreamTimeout(f"No connection to {self.origin.host} within {timeout_s:g} s.") from None
+            late = UpstreamTimeout(f"No connection to {self.origin.host} within {timeout_s:g} s.")
+            late.was_sent = False
+            raise late from None
 
     async def _connect(self) -> Connection:
         self.connecting += 1
@@ -359,6 +379,7 @@ class Pool:
         except TimeoutError:
             sink.on_failure(UpstreamTimeout(f"No connection to {self.origin.host} in time."))
         except UpstreamError as error:
+            error.was_sent = True  # the first sending may have arrived
             sink.on_failure(error)
         else:
             if sink.is_over:
