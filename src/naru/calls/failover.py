@@ -14,7 +14,7 @@ import structlog
 
 from naru.allowances import Allowances
 from naru.calls import continuation, endings
-from naru.calls.answers import Both, StreamAnswer, client_left
+from naru.calls.answers import Both, client_left
 from naru.calls.attempt import Attempt, Means
 from naru.calls.call import Call
 from naru.errors import BadRequest, NaruError, UpstreamAuth, UpstreamError, UpstreamTimeout
@@ -70,6 +70,8 @@ class Failover:
         if not call.plan.attempts:
             raise endings.nobody(call.plan, call.envelope, call.dialect.name, call.upstreams.table)
         self.retries.request(call.started)
+        if call.plan.is_plain:
+            return await self._only(call)
         errors: list[NaruError] = []
         queue = _Queue(call, self._is_well)
         for deployment in queue:
@@ -88,7 +90,7 @@ class Failover:
                 attempt, error = await self._hedged(attempt, hedge, queue, errors)
             if error is None:
                 attempt.adopt()
-                if not isinstance(attempt.answer, StreamAnswer):
+                if attempt.answer is not attempt.stream:
                     self.ended(attempt, None)
                 return attempt
             if call.has_left():
@@ -96,6 +98,22 @@ class Failover:
             errors.append(error)
             if not queue.goes_on(error, attempt.target.deployment):
                 break
+        raise endings.after_failures(errors, self._pauses(call))
+
+    async def _only(self, call: Call) -> Attempt | None:
+        """`first`, where there is nobody else to ask."""
+        errors: list[NaruError] = []
+        attempt = self._begin(call, call.plan.attempts[0], errors)
+        if attempt is not None:
+            error = await self._run(attempt)
+            if error is None:
+                attempt.adopt()
+                if attempt.answer is not attempt.stream:
+                    self.ended(attempt, None)
+                return attempt
+            if call.has_left():
+                return None
+            errors.append(error)
         raise endings.after_failures(errors, self._pauses(call))
 
     def ended(self, attempt: Attempt, error: NaruError | None) -> None:

@@ -8,7 +8,7 @@ from naru.errors import BadRequest
 from naru.ledger.holds import expected
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.routing.affinity import affinity_key
-from naru.routing.plan import Find, Plan, plan
+from naru.routing.plan import Find, Plan, lone, plan
 from naru.routing.strategies import Asking, Conditions
 from naru.routing.table import Deployment, Route
 
@@ -25,6 +25,8 @@ def plan_for(
 ) -> Plan:
     """`at` is the wall clock, for prices. Raises BadRequest for tags or a region that are none."""
     tags, region = _insisted(headers)
+    if not tags and not region and (found := lone(route, client.name, world)) is not None:
+        return found
     affinity = b""
     if route.affinity != "off" and len(route.deployments) > 1:
         affinity = affinity_key(route.affinity, envelope, headers)

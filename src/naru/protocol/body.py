@@ -40,6 +40,8 @@ _FREE = frozenset(
 
 #: Longer ones are no numbers that anybody means; Python's own limit is 4,300 digits.
 MAX_NUMBER_CHARS = 400
+#: No shorter number is infinite: 1e309.
+MIN_ODD_CHARS = 5
 _NUMBER_STARTS = frozenset(b"-0123456789")
 
 #: Inline files: their base64 is not text to the model. Each counts as this many bytes instead (about 1,000 tokens).
@@ -58,7 +60,7 @@ def read_fields(body: bytes) -> Fields:
     if not DENIED.isdisjoint(fields):
         raise denied(min(DENIED & fields.keys()))
     for name, raw in fields.items():
-        if memoryview(raw)[0] in _NUMBER_STARTS:
+        if len(raw) >= MIN_ODD_CHARS and memoryview(raw)[0] in _NUMBER_STARTS:
             _check_number(name, bytes(raw))
     for word in _DENIED_WORDS:
         if word in body:  # rare, and mostly a word of a schema

@@ -98,7 +98,10 @@ class Breaker:
     def healthy(self, now: float, decides: bool = False) -> None:
         """`decides` is what `called` said."""
         self.in_a_row = 0
-        self._count(now, 0)
+        if (second := int(now)) == self._second:  # nearly always, and for every request
+            self._calls[second % WINDOW_S] += 1
+        else:
+            self._count(now, 0)
         if decides:
             self._move(Event.HEALTHY, now, None)
 

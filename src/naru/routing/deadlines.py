@@ -19,6 +19,9 @@ MAX_TTFT_S = 900.0
 
 TOTAL_S = 600.0
 MAX_TOTAL_S = 3_600.0
+#: Up to these TOTAL_S is enough at any rate.
+USUAL_OUTPUT = 8_000
+USUAL_INPUT_BYTES = 50_000
 #: One stream of a slow provider, in tokens a second.
 SPEED = 25.0
 MARGIN = 1.5
@@ -48,6 +51,8 @@ def total_s(deployment: Deployment, envelope: Envelope) -> float:
     if said is not None:
         return said
     output = (envelope.max_output_tokens or 0) * envelope.n
+    if output <= USUAL_OUTPUT and envelope.input_bytes <= USUAL_INPUT_BYTES:
+        return TOTAL_S  # as nearly all
     expected = (
         estimate_tokens_bytes(envelope.input_bytes) / PREFILL_TOKENS_PER_S + output / SPEED
     ) * MARGIN + NETWORK_S

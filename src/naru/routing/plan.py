@@ -91,18 +91,11 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def is_plain(self) -> bool:
         """Whether it says no more than who was called."""
-        return len(self.candidates) < 2 and not self.refused
+        return not self.refused and len(self.attempts) < 2 and len(self.candidates) < 2
 
 
 def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
     """Orders the route's deployments by its strategy, then its fallbacks', each by their own."""
-    if len(route.deployments) == 1 and not route.has_others and not asking.tags and not asking.region:
-        only = route.deployments[0]
-        price = only.price
-        if price is not None and price.bills_tokens and only.can_speak(asking.client):
-            if world.fleet.of(only).has_room(world.now):
-                return Plan(route.deployments, strategy=route.strategy)
-            return Plan((), (Refusal(only.id, BUSY),))
     choice = _Choice(route, asking, world)
     choice.consider(route)
     for name in route.fallbacks:
@@ -119,6 +112,21 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
         _Choice(route, asking, world).others(map(find, route.policy_fallbacks)) if route.policy_fallbacks else (),
         route.strategy,
     )
+
+
+def lone(route: Route, client: str, world: Conditions) -> Plan | None:
+    """The plan of a route with one deployment, for a request that insists on nothing: it is asked however it is. None: `plan` has
+    to look closer."""
+    if len(route.deployments) != 1 or route.has_others:
+        return None
+    only = route.deployments[0]
+    price = only.price
+    if price is None or not price.bills_tokens or not only.can_speak(client):
+        return None
+    vitals = world.fleet.of(only)
+    if vitals.room is None or vitals.has_room(world.now):
+        return Plan(route.deployments, strategy=route.strategy)
+    return Plan((), (Refusal(only.id, BUSY),))
 
 
 #: Region and priority: what is likely to be lost together.

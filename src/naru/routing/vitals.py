@@ -200,7 +200,12 @@ class Vitals:
         """How the call went; None: the answer came whole. `decides` is what `began` said."""
         if error is None:
             self.in_flight -= 1
-            self._went_well(now, decides)
+            self.breaker.healthy(now, decides)
+            self._pauses = 0
+            if self.credential.refusals:
+                self.credential.accepted()
+            if self.room is not None and self.in_flight + 2 > self.room:  # nearly all of it is in use
+                self.room += 1.0 / self.room
             return
         self._judge(error, now, random, decides)
         self.in_flight -= 1
@@ -217,13 +222,6 @@ class Vitals:
             self.breaker.expect(now)
         else:
             self._judge(error, now, random)
-
-    def _went_well(self, now: float, decides: bool) -> None:
-        self.breaker.healthy(now, decides)
-        self._pauses = 0
-        self.credential.accepted()
-        if self.room is not None and self.in_flight + 2 > self.room:  # nearly all of it is in use
-            self.room += 1.0 / self.room
 
     def _judge(self, error: NaruError, now: float, random: Random, decides: bool = False) -> None:
         found = verdict(error)

@@ -26,8 +26,8 @@ READ_BYTES = 64 * 1024
 #: Heads past this are an attack or a fault; llhttp itself has no limit.
 MAX_HEAD_BYTES = 64 * 1024
 SWEEP_S = 0.1
-#: A peer whose machine is gone says nothing, and a kept-alive connection to it would be waited for as long as for a slow model. So
-#: the kernel finds out: what was sent is acknowledged within 15 s, and a silent peer answers its probes.
+#: A peer whose machine is gone says nothing, and a kept-alive connection to it would be waited for as long as for a slow model.
+#: So the kernel finds out: what was sent is acknowledged within 15 s, and a silent peer answers its probes.
 DEAD_AFTER_MS = 15_000
 LIVENESS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
