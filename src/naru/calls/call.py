@@ -101,9 +101,13 @@ class Call:
             AttemptRecord(deployment, int(took_s * 1e6), error.code, why[:200] or None, error.status, cost_nano)
         )
 
+    def lost_nano(self) -> int:
+        """What is owed for the attempts that gave the caller nothing."""
+        return sum(attempt.cost_nano for attempt in self.failures)
+
     def shown_plan(self) -> str:
         """For the request's record: who was considered, as explain shows it. "" where that says no more than who was called."""
-        return "" if self.plan.is_plain else to_json(self.plan.shown())
+        return "" if self.plan.is_lone else to_json(self.plan.shown())
 
     def record(self) -> None:
         """From here on what is said goes into the request's record."""

@@ -94,7 +94,7 @@ def settlement(
     deployment = call.last_target.deployment
     return Settlement(
         outcome, status, deployment.id, deployment.provider, deployment.model, deployment.price, usage, code, call.ttft_s,
-        call.attempts, tuple(call.failures), sum(attempt.cost_nano for attempt in call.failures),
+        call.attempts, tuple(call.failures), call.lost_nano() if call.failures else 0,
         plan=call.shown_plan(),
     )  # fmt: skip
 

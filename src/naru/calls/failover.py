@@ -70,9 +70,17 @@ class Failover:
         if not call.plan.attempts:
             raise endings.nobody(call.plan, call.envelope, call.dialect.name, call.upstreams.table)
         self.retries.request(call.started)
-        if call.plan.is_plain:
-            return await self._only(call)
         errors: list[NaruError] = []
+        if call.plan.is_lone:  # as below, where there is nobody else to ask
+            attempt = self._begin(call, call.plan.attempts[0], errors)
+            if attempt is not None:
+                error = await self._run(attempt)
+                if error is None:
+                    return self._succeeded(attempt)
+                if call.has_left():
+                    return None
+                errors.append(error)
+            raise endings.after_failures(errors, self._pauses(call))
         queue = _Queue(call, self._is_well)
         for deployment in queue:
             if call.has_left():
@@ -89,10 +97,7 @@ class Failover:
             else:
                 attempt, error = await self._hedged(attempt, hedge, queue, errors)
             if error is None:
-                attempt.adopt()
-                if attempt.answer is not attempt.stream:
-                    self.ended(attempt, None)
-                return attempt
+                return self._succeeded(attempt)
             if call.has_left():
                 return None
             errors.append(error)
@@ -100,21 +105,11 @@ class Failover:
                 break
         raise endings.after_failures(errors, self._pauses(call))
 
-    async def _only(self, call: Call) -> Attempt | None:
-        """`first`, where there is nobody else to ask."""
-        errors: list[NaruError] = []
-        attempt = self._begin(call, call.plan.attempts[0], errors)
-        if attempt is not None:
-            error = await self._run(attempt)
-            if error is None:
-                attempt.adopt()
-                if attempt.answer is not attempt.stream:
-                    self.ended(attempt, None)
-                return attempt
-            if call.has_left():
-                return None
-            errors.append(error)
-        raise endings.after_failures(errors, self._pauses(call))
+    def _succeeded(self, attempt: Attempt) -> Attempt:
+        attempt.adopt()
+        if attempt.answer is not attempt.stream:  # it is whole; a stream goes on
+            self.ended(attempt, None)
+        return attempt
 
     def ended(self, attempt: Attempt, error: NaruError | None) -> None:
         """How an answer went that had begun well. Each stream that `first` gave ends with this."""

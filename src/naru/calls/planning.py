@@ -8,7 +8,7 @@ from naru.errors import BadRequest
 from naru.ledger.holds import expected
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.routing.affinity import affinity_key
-from naru.routing.plan import Find, Plan, lone, plan
+from naru.routing.plan import Find, Plan, plan
 from naru.routing.strategies import Asking, Conditions
 from naru.routing.table import Deployment, Route
 
@@ -18,15 +18,15 @@ _OURS = b"x-naru-"
 MAX_TAGS = 32
 
 Headers = Iterable[tuple[bytes, bytes]]
+#: What nearly all requests insist on.
+NOTHING: tuple[frozenset[str], str] = (frozenset(), "")
 
 
 def plan_for(
     route: Route, find: Find, client: ClientSide, envelope: Envelope, headers: Headers, world: Conditions, at: float
 ) -> Plan:
     """`at` is the wall clock, for prices. Raises BadRequest for tags or a region that are none."""
-    tags, region = _insisted(headers)
-    if not tags and not region and (found := lone(route, client.name, world)) is not None:
-        return found
+    tags, region = insisted(headers)
     affinity = b""
     if route.affinity != "off" and len(route.deployments) > 1:
         affinity = affinity_key(route.affinity, envelope, headers)
@@ -47,8 +47,8 @@ class _Cost:
         return expected(self._envelope, [deployment], self._at)
 
 
-def _insisted(headers: Headers) -> tuple[frozenset[str], str]:
-    """The tags and the region that the request must have."""
+def insisted(headers: Headers) -> tuple[frozenset[str], str]:
+    """The tags and the region that the request must have. Raises BadRequest for what are none."""
     tags: frozenset[str] = frozenset()
     region = ""
     for name, value in headers:

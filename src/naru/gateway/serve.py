@@ -13,7 +13,7 @@ from naru.calls.answers import StreamAnswer
 from naru.calls.attempt import Attempt
 from naru.calls.call import Call, RequestIds
 from naru.calls.failover import Failover
-from naru.calls.planning import plan_for
+from naru.calls.planning import NOTHING, insisted, plan_for
 from naru.calls.streams import Streams
 from naru.errors import InternalError, NaruError, ShuttingDown, TooLarge
 from naru.gateway import cached
@@ -23,9 +23,9 @@ from naru.ledger.display import cost_headers
 from naru.ledger.ledger import Ledger, Settlement
 from naru.limits.gate import Gate
 from naru.protocol.content_type import check_json
-from naru.protocol.dialect import MEDIA_FAMILIES, ClientSide, Envelope, WholeAnswer, family_of
+from naru.protocol.dialect import MEDIA_FAMILIES, ClientSide, Envelope, WholeAnswer
 from naru.protocol.retry_after import retry_headers
-from naru.routing.plan import Find, Plan
+from naru.routing.plan import Find, Plan, lone
 from naru.routing.strategies import Conditions
 from naru.routing.table import Route, Table
 from naru.targets import Upstreams
@@ -146,7 +146,10 @@ class Gateway:
 
     def plan(self, route: Route, find: Find, client: ClientSide, envelope: Envelope, headers: HeaderList) -> Plan:
         """As things stand now."""
-        world = Conditions(self.failover.fleet, self.loop.time(), self.random)
+        fleet, now = self.failover.fleet, self.loop.time()
+        if insisted(headers) == NOTHING and (found := lone(route, client.name, fleet, now)) is not None:
+            return found
+        world = Conditions(fleet, now, self.random)
         return plan_for(route, find, client, envelope, headers, world, self.ledger.clock.now())
 
     async def _admit(self, call: Call) -> None:
@@ -169,7 +172,7 @@ class Gateway:
                 "server.max_body_bytes."
             )
         exchange = call.exchange
-        if family_of(call.dialect.name) not in MEDIA_FAMILIES:
+        if call.dialect.name not in MEDIA_FAMILIES:  # their dialects have their families' names
             check_json(exchange.headers)
         path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
         return call.dialect.read(body, path, exchange.headers)
@@ -203,7 +206,7 @@ class Gateway:
 
     async def _tell_again(self, call: Call, hit: Hit) -> None:
         """From the cache, under this request's own head. It passes the limits as any other, and costs nothing."""
-        call.plan = Plan(())
+        call.plan = Plan((), is_lone=True)
         await self._admit(call)
         end = cached.ending(Ending.GONE)
         try:

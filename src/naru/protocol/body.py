@@ -28,6 +28,8 @@ MAX_MODEL_CHARS = 512
 #: reliability.md B9: fields by which LiteLLM-like servers let a caller redirect a request or swap the credential.
 DENIED = frozenset({"api_base", "base_url", "api_key", "user_config", "extra_headers", "headers"})
 
+#: What all of them hold: fewer to look for in every body.
+_HINTS = (b"headers", b"base", b"api_key", b"user_config")
 _DENIED_WORDS = tuple(f'"{name}"'.encode() for name in sorted(DENIED))
 #: Fields whose objects are the caller's or a tool's own: schemas, arguments and results. `input` is a conversation where it is a
 #: list, and the arguments of a call where it is none.
@@ -62,9 +64,10 @@ def read_fields(body: bytes) -> Fields:
     for name, raw in fields.items():
         if len(raw) >= MIN_ODD_CHARS and memoryview(raw)[0] in _NUMBER_STARTS:
             _check_number(name, bytes(raw))
-    for word in _DENIED_WORDS:
-        if word in body:  # rare, and mostly a word of a schema
-            _check_denied(fields)
+    for hint in _HINTS:
+        if hint in body:  # rare, and mostly a word of a text or a schema
+            if any(word in body for word in _DENIED_WORDS):
+                _check_denied(fields)
             break
     return fields
 

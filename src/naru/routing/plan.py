@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from naru.routing.affinity import Ring
+from naru.routing.fleet import Fleet
 from naru.routing.strategies import Asking, Conditions, Known, ordered, sampled
 from naru.routing.table import Deployment, Route
 
@@ -42,9 +43,10 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """`attempts` are tried in their order, then `last_resort`, whose ailments stand in `refused`. `on_context` and `on_policy`
-    are for a request that was too long, or against a provider's rules, for those."""
+    are for a request that was too long, or against a provider's rules, for those. `is_lone`: there was one deployment, and
+    nothing to decide."""
 
     attempts: tuple[Deployment, ...]
     refused: tuple[Refusal, ...] = ()
@@ -52,11 +54,12 @@ class Plan(msgspec.Struct, frozen=True):
     on_context: tuple[Deployment, ...] = ()
     on_policy: tuple[Deployment, ...] = ()
     strategy: str = "priority"
+    is_lone: bool = False
 
     @property
     def candidates(self) -> tuple[Deployment, ...]:
         """Everybody who may be called."""
-        if not (self.last_resort or self.on_context or self.on_policy):
+        if self.is_lone or not (self.last_resort or self.on_context or self.on_policy):
             return self.attempts
         return (*self.attempts, *self.last_resort, *self.on_context, *self.on_policy)
 
@@ -88,11 +91,6 @@ class Plan(msgspec.Struct, frozen=True):
         more = {"last_resort": self.last_resort, "on_context": self.on_context, "on_policy": self.on_policy}
         return found | {name: [d.id for d in those] for name, those in more.items() if those}
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it says no more than who was called."""
-        return not self.refused and len(self.attempts) < 2 and len(self.candidates) < 2
-
 
 def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
     """Orders the route's deployments by its strategy, then its fallbacks', each by their own."""
@@ -114,7 +112,7 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
     )
 
 
-def lone(route: Route, client: str, world: Conditions) -> Plan | None:
+def lone(route: Route, client: str, fleet: Fleet, now: float) -> Plan | None:
     """The plan of a route with one deployment, for a request that insists on nothing: it is asked however it is. None: `plan` has
     to look closer."""
     if len(route.deployments) != 1 or route.has_others:
@@ -123,9 +121,9 @@ def lone(route: Route, client: str, world: Conditions) -> Plan | None:
     price = only.price
     if price is None or not price.bills_tokens or not only.can_speak(client):
         return None
-    vitals = world.fleet.of(only)
-    if vitals.room is None or vitals.has_room(world.now):
-        return Plan(route.deployments, strategy=route.strategy)
+    vitals = fleet.of(only)
+    if vitals.room is None or vitals.has_room(now):
+        return Plan(route.deployments, strategy=route.strategy, is_lone=True)
     return Plan((), (Refusal(only.id, BUSY),))
 
 

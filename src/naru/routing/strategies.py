@@ -46,7 +46,7 @@ class Asking(msgspec.Struct, frozen=True):
     cost: Callable[[Deployment], int] | None = None
 
 
-class Conditions(msgspec.Struct, frozen=True):
+class Conditions(msgspec.Struct, frozen=True, gc=False):
     """The world at the moment of a decision."""
 
     fleet: Fleet
