@@ -217,6 +217,12 @@ def test_load_comes_at_an_even_rate() -> None:
 # --- Each once, in small: that they run and look at everything, not what a second of load says of the gateway. -------
 
 
+async def test_resume_in_small() -> None:
+    found = await kill.resume(0.8, seed=1, is_inside=True)
+    assert found.drill == "resume"
+    assert [check.asked for check in found.checks if check.holds is False] == []
+
+
 async def test_kill_in_small() -> None:
     found = await kill.run(0.8, seed=1, is_inside=True)
     assert {check.asked for check in found.checks if check.holds is None} >= {"one of two is away, again and again"}

@@ -1,7 +1,7 @@
-"""`python -m tools.drills [--only kill,region,slow,cancel] [--seconds N] [--times N] [--seed N]
+"""`python -m tools.drills [--only kill,resume,region,slow,cancel] [--seconds N] [--times N] [--seed N]
 [--json FILE]`
 
-Four experiments against a running gateway over real sockets, each bounded and seeded: providers that die, a region that is lost,
+Five experiments against a running gateway over real sockets, each bounded and seeded: providers that die, a region that is lost,
 a provider that is slow, callers that leave. Exit code 1 when one of them shows what it must not.
 """
 
@@ -27,6 +27,7 @@ Drill = Callable[[float, int], Awaitable[Found]]
 #: Each with its usual length: seconds of its main phase; of cancel, how many requests.
 DRILLS: dict[str, tuple[Drill, float]] = {
     "kill": (kill.run, 40.0),
+    "resume": (kill.resume, 40.0),
     "region": (region.run, 7.0),
     "slow": (slow.run, 10.0),
     "cancel": (cancel.run, 10_000.0),
@@ -48,7 +49,7 @@ def shown(found: list[Found]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(DRILLS), help="some of them, with commas in between")
-    parser.add_argument("--seconds", type=float, help="how long the main phase of kill, region and slow lasts")
+    parser.add_argument("--seconds", type=float, help="how long the main phase of all but cancel lasts")
     parser.add_argument("--times", type=int, help="how many requests cancel gives up")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="a file for what was found")

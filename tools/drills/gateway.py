@@ -36,7 +36,7 @@ pre_stop_s = 0
 """
 PROVIDER = """
 [providers.{name}]
-kind = "custom"
+kind = "{kind}"
 base_url = "http://127.0.0.1:{port}/v1"
 allow_private = true
 price = {{ input = 2, output = 4 }}
@@ -182,6 +182,8 @@ async def inside(folder: Path) -> AsyncIterator[tuple[App, Gateway]]:
         await app.stop()
 
 
-def providers(named: dict[str, int], more: str = "") -> str:
+def providers(named: dict[str, int], more: str = "", kind: str = "custom") -> str:
     """A provider for each name at its port. `more` are further lines of each, with {name} in place of its name."""
-    return "".join(PROVIDER.format(name=name, port=port, more=more.format(name=name)) for name, port in named.items())
+    return "".join(
+        PROVIDER.format(name=name, kind=kind, port=port, more=more.format(name=name)) for name, port in named.items()
+    )

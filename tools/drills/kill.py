@@ -2,7 +2,8 @@
 
 `kill` is a process that died (connections reset, new ones refused), `hang` one that was stopped: connections are taken and
 nothing comes back, until it is replaced. Who is asked next is the gateway's affair; nobody may notice before the first word.
-A stream that was flowing out of a killed process cannot be saved, so it has to say that it was cut.
+A stream that was flowing out of a killed process says that it was cut; with `continue_cut` the other deployment goes on with it,
+and nobody notices that either.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ breaker_max_open_s = 5
 timeouts = { connect_s = 1, ttft_s = 1, idle_s = 1, total_s = 4 }
 deployments = [{ provider = "a", model = "x" }, { provider = "b", model = "x" }]
 """
+GOES_ON = "continue_cut = true\n"
 How = Literal["kill", "hang"]
 
 
@@ -57,6 +59,7 @@ class Seen(msgspec.Struct, frozen=True):
     entries: Sequence[LedgerEntry]
     contradictions: Sequence[str]
     gauges: dict[str, float]
+    goes_on: bool = False
 
 
 def outages(random: Random, seconds: float) -> list[Outage]:
@@ -103,8 +106,11 @@ def verdict(seen: Seen) -> tuple[Check, ...]:
             saved >= SUCCESS * total,
         ),
         Check(
-            "streams cut in the middle, which nobody can save without continue_cut",
+            f"at least {SUCCESS:.2%} are answered whole, streams that were cut included"
+            if seen.goes_on
+            else "streams cut in the middle, which nobody can save without continue_cut",
             f"{ends['cut']} cut; answered whole, cuts counted as failures: {share(ends['whole'], total)}",
+            ends["whole"] >= SUCCESS * total if seen.goes_on else None,
         ),
         Check("a cut stream says so: an error and no [DONE]", f"{silent} did not", not silent),
         Check("no answer is passed off as whole that is not", f"{len(lies)} {lies[:2] if lies else ''}", not lies),
@@ -149,7 +155,12 @@ def books(seen: Seen) -> tuple[Check, ...]:
     )
 
 
-async def run(seconds: float = 40.0, seed: int = 1, is_inside: bool = False) -> Found:
+async def resume(seconds: float = 40.0, seed: int = 1, is_inside: bool = False) -> Found:
+    """The same, with answers that are gone on with."""
+    return await run(seconds, seed, is_inside, goes_on=True)
+
+
+async def run(seconds: float = 40.0, seed: int = 1, is_inside: bool = False, goes_on: bool = False) -> Found:
     random = Random(seed)
     loop = asyncio.get_running_loop()
     pair = [Upstream(name, lambda: random.uniform(0.02, 0.05), pace_s=0.024) for name in "ab"]
@@ -157,7 +168,9 @@ async def run(seconds: float = 40.0, seed: int = 1, is_inside: bool = False) -> 
     began = loop.time()
     async with standing(*pair):
         with tempfile.TemporaryDirectory(prefix="naru-drill-") as name:
-            config = CONFIG.format(more=providers({each.name: each.port for each in pair}) + MODEL)
+            named = {each.name: each.port for each in pair}
+            model = MODEL + GOES_ON if goes_on else MODEL
+            config = CONFIG.format(more=providers(named, kind="vllm" if goes_on else "custom") + model)
             async with serving(Path(name), config, is_inside) as gateway:
                 asking = asyncio.create_task(ask_all(gateway.port, gateway.key, questions(random, seconds)))
                 try:
@@ -168,8 +181,8 @@ async def run(seconds: float = 40.0, seed: int = 1, is_inside: bool = False) -> 
                 gauges, contradictions = await gateway.gauges(), await gateway.contradictions()
             entries = gateway.entries()
     calls = sum(len(each.arrivals) for each in pair)
-    found = verdict(Seen(answers, calls, planned, entries, contradictions, gauges))
-    return Found("kill", found, loop.time() - began)
+    found = verdict(Seen(answers, calls, planned, entries, contradictions, gauges, goes_on))
+    return Found("resume" if goes_on else "kill", found, loop.time() - began)
 
 
 async def _happen(planned: Sequence[Outage], pair: Sequence[Upstream]) -> None:

@@ -79,6 +79,15 @@ def asked_of(body: bytes) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+def said_before(body: bytes) -> int:
+    """Words of the answer that were said by another, which is to be gone on with (vLLM's continue_final_message)."""
+    if b'"continue_final_message":true' not in body:
+        return 0
+    last = msgspec.json.decode(body)["messages"][-1]
+    assert last["role"] == "assistant", last
+    return len(_WORD.findall(last["content"].encode()))
+
+
 def word(nonce: str, number: int) -> str:
     return f"{nonce}.{number} "
 

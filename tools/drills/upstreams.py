@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from naru.testing import Exchange, FaultProxy, Faults, RawServer
-from tools.drills.questions import asked_of, word
+from tools.drills.questions import asked_of, said_before, word
 
 STREAM_HEADERS = (("content-type", "text/event-stream"),)
 _HOLE = Faults(black_hole=True)
@@ -115,7 +115,7 @@ class Upstream:
             if self.on_first is not None:
                 self.on_first(nonce)
             if b'"stream":true' in body:
-                await self._stream(exchange, nonce, words, usage)
+                await self._stream(exchange, nonce, range(said_before(body), words), usage)
             else:
                 exchange.answer(200, _plain(nonce, words, usage))
             arrival.ended_at = loop.time()
@@ -123,11 +123,11 @@ class Upstream:
             arrival.left_at = loop.time()
             raise
 
-    async def _stream(self, exchange: Exchange, nonce: str, words: int, usage: dict[str, int]) -> None:
+    async def _stream(self, exchange: Exchange, nonce: str, words: range, usage: dict[str, int]) -> None:
         exchange.start(200, STREAM_HEADERS)
         exchange.send(_event(nonce, {"role": "assistant", "content": ""}))
-        for number in range(words):
-            if number:
+        for number in words:
+            if number != words.start:
                 await exchange.pause(self.pace_s)
             exchange.send(_event(nonce, {"content": word(nonce, number)}))
         last = b"data: %b\n\ndata: [DONE]\n\n" % msgspec.json.encode({"id": "c", "choices": [], "usage": usage})

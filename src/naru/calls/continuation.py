@@ -40,10 +40,11 @@ def what_was_said(cut: Attempt) -> PlainStream | None:
 
 
 def successors(call: Call, cut: Attempt, fleet: Fleet, now: float) -> Iterator[Deployment]:
-    """Those of the plan that take the beginning of an answer, are well and were not asked yet."""
+    """Those of the plan that take the beginning of an answer and were not asked yet; those that are well first."""
     asked = {cut.target.deployment.id, *(attempt.deployment for attempt in call.failures)}
-    for deployment in call.plan.candidates:
-        if deployment.id in asked or deployment.quirks.prefill == "none":
-            continue
-        if deployment.can_speak(call.dialect.name) and fleet.of(deployment).is_well(now):
-            yield deployment
+    able = [
+        each
+        for each in call.plan.candidates
+        if each.id not in asked and each.quirks.prefill != "none" and each.can_speak(call.dialect.name)
+    ]
+    yield from sorted(able, key=lambda each: not fleet.of(each).is_well(now))
