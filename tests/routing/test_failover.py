@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from naru.testing.script import Script
+from tests.harness import another_key
 from tests.routing.cast import STREAM, cast, chunk, error, streamed, text_of
 
 
@@ -304,3 +305,22 @@ async def test_a_cancelled_race_leaves_nothing_in_hand(tmp_path: Path) -> None:
         assert gateway.gate.in_flight == 0
         assert gateway.ledger.open_permits == 0
         assert not stage.gateway.app._client.busy
+
+
+async def test_explain_says_what_limits_have_left(tmp_path: Path) -> None:
+    """The caller's, the model's and the deployments'; and it refuses a model that the key may not use, as the request would be."""
+    model = """limits = { rpm = 10 }
+deployments = [{ provider = "a", model = "x", limits = { concurrency = 3 } }]
+"""
+    async with cast(tmp_path, "a", model) as stage:
+        for _ in range(4):
+            await stage.ask()
+        body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+        _, _, told = await stage.gateway.post(body, "/v1/explain")
+        assert msgspec.json.decode(told)["limits"] == [
+            {"scope": "model m", "requests": {"per_minute": 10, "left": 6}},
+            {"scope": "deployment a/x", "concurrency": {"limit": 3, "in_flight": 0}},
+        ]
+        other = await another_key(stage.gateway, models=["sandbox/echo"])
+        status, _, told = await stage.gateway.post(body, "/v1/explain", authorization=f"Bearer {other}")
+        assert (status, msgspec.json.decode(told)["error"]["code"]) == (403, "model_not_allowed")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import msgspec
@@ -11,6 +12,21 @@ import msgspec
 from naru.cli.backend import config_option, connect, json_option
 from naru.cli.output import print_json, print_table
 from naru.errors import BadRequest
+
+#: Who is asked besides, and when.
+OTHERS = {
+    "last_resort": "when all have failed",
+    "on_context": "when the request is too long",
+    "on_policy": "when a provider's rules refuse it",
+}
+
+
+def _left(limit: dict[str, Any]) -> Iterator[str]:
+    for name in ("requests", "tokens"):
+        if name in limit:
+            yield f"{limit[name]['left']:,} of {limit[name]['per_minute']:,} {name} a minute are left"
+    if "concurrency" in limit:
+        yield f"{limit['concurrency']['in_flight']} of {limit['concurrency']['limit']} at once are under way"
 
 
 @click.command("explain")
@@ -45,5 +61,10 @@ def command(request: IO[bytes], config_path: Path | None, as_json: bool) -> None
     )
     for refusal in found["refused"]:
         click.echo(f"not {refusal['deployment']}: {refusal['why']}")
+    for name, words in OTHERS.items():
+        if those := found["plan"].get(name):
+            click.echo(f"{words}: {', '.join(those)}")
+    for limit in found["limits"]:
+        click.echo(f"limit of {limit['scope']}: {', '.join(_left(limit))}")
     if found["error"]:
         click.echo(found["error"], err=True)

@@ -6,26 +6,34 @@ from typing import Any
 
 from naru.calls.endings import nobody
 from naru.errors import BadRequest
+from naru.gateway.auth import allow_model
 from naru.gateway.serve import Gateway
 from naru.ledger.display import cost_usd
 from naru.ledger.pricing import upper_bound_nano
+from naru.limits.meters import Meter
 from naru.protocol.dialect import ClientSide, Envelope
 from naru.protocol.images import addresses
 from naru.protocol.service import asked_tier
 from naru.protocol.tokens import estimate_tokens_bytes
 from naru.routing.plan import Plan
-from naru.routing.table import Deployment
+from naru.routing.table import Deployment, Route
+from naru.storage.records import KeyRecord
 from naru.transport.exchange import HeaderList
 
 #: What a model may write when neither the request nor the catalogue says.
 DEFAULT_MAX_OUTPUT = 4096
 
 
-def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway, headers: HeaderList) -> dict[str, Any]:
-    """A JSON object. Raises what the request itself would raise before a deployment is called."""
+def explain(
+    dialect: ClientSide, path: str, body: bytes, gateway: Gateway, headers: HeaderList, key: KeyRecord | None = None
+) -> dict[str, Any]:
+    """A JSON object. `key` is who would ask; None: the operator, whom nothing limits. Raises what the request itself would raise
+    before its limits are asked."""
     now = gateway.auth.clock.now()
     envelope = dialect.read(body, path)
     route = gateway.table.resolve(envelope.model)
+    if key is not None:
+        allow_model(key, route.name)
     order = gateway.plan(route, gateway.table.resolve, dialect, envelope, headers)
     input_tokens = estimate_tokens_bytes(envelope.input_bytes)
     return {
@@ -39,10 +47,30 @@ def explain(dialect: ClientSide, path: str, body: bytes, gateway: Gateway, heade
             _attempt(deployment, dialect, envelope, gateway) | {"cost_usd_at_most": _bound(deployment, envelope, now)}
             for deployment in order.attempts
         ],
+        "limits": _limits(route, order, gateway, key),
         "plan": order.shown(),
         "refused": order.shown()["refused"],
         "error": None if order.attempts else _why_nobody(order, envelope, dialect, gateway),
     }
+
+
+def _limits(route: Route, order: Plan, gateway: Gateway, key: KeyRecord | None) -> list[dict[str, Any]]:
+    """What each limit in the way has left: the caller's own, the model's, and those of the deployments in the plan."""
+    allowances = gateway.allowances
+    meters = list(allowances.path(key, route)) if key is not None else []
+    for deployment in order.candidates:
+        meters += allowances.of_deployment(deployment)
+    return [_limit(meter, allowances.now_ns()) for meter in meters]
+
+
+def _limit(meter: Meter, now_ns: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"scope": meter.scope}
+    for name, bucket in (("requests", meter.requests), ("tokens", meter.tokens)):
+        if bucket is not None:
+            found[name] = {"per_minute": bucket.limit, "left": bucket.remaining(now_ns)}
+    if meter.limits.concurrency is not None:
+        found["concurrency"] = {"limit": meter.limits.concurrency, "in_flight": meter.in_flight}
+    return found
 
 
 def _why_nobody(order: Plan, envelope: Envelope, dialect: ClientSide, gateway: Gateway) -> str:

@@ -150,8 +150,7 @@ class SideRoutes:
         return json_response({**shown_credit(credit), "owner": credit.owner, "balance": balance})
 
     async def explain(self, request: Request) -> Response:
-        if not request.scope.get("naru.local"):
-            self._key(request)
+        key = None if request.scope.get("naru.local") else self._key(request)
         body = await request.body()
         try:
             fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -162,7 +161,7 @@ class SideRoutes:
         if dialect is None:
             known = ", ".join(self.gateway.dialects.paths)
             raise BadRequest(f"{path[:100]!r} cannot be explained. Known: {known}.", param="path")
-        found = explain(dialect, path, msgspec.json.encode(fields), self.gateway, request.headers.raw)
+        found = explain(dialect, path, msgspec.json.encode(fields), self.gateway, request.headers.raw, key)
         return json_response(found)
 
     async def livez(self, request: Request) -> Response:
