@@ -334,3 +334,42 @@ async def test_explain_sends_nothing(gateway: Gateway) -> None:
     assert (status, found["attempts"][0]["deployment"]) == (200, "sandbox/echo")
     assert float(found["attempts"][0]["cost_usd_at_most"]) >= 1000 * 0.4e-6
     assert sandbox.requests == 0
+
+
+async def test_who_closes_the_sending_side_still_gets_a_plain_answer(tmp_path: Path) -> None:
+    """As `nc -N` does. A stream's client that leaves looks just the same, and there the upstream is dropped."""
+    async with running(tmp_path) as gateway:
+        body = b'{"model":"sandbox/echo?ttft_ms=50","messages":[{"role":"user","content":"hi"}]}'
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\n"
+        writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"hi"' in answer
+        assert b"connection: close" in answer
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/vnd.api+json", 200),
+        ("text/plain", 200),
+        ("", 200),
+        ("text/xml", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+async def test_a_body_is_what_it_says(tmp_path: Path, kind: str, status: int) -> None:
+    """What says it is something else than JSON is refused with words that help."""
+    async with running(tmp_path) as gateway:
+        body = b'{"model":"sandbox/echo","messages":[{"role":"user","content":"hi"}]}'
+        found, _, told = await gateway.post(body, content_type=kind)
+        assert found == status
+        if status == 415:
+            assert b"content-type: application/json" in told
