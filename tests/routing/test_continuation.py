@@ -171,3 +171,33 @@ def test_claude_goes_on_where_another_stopped() -> None:
     assert "claude" not in told
     assert rest.usage is not None
     assert rest.usage.output > 1
+
+
+def events_of(told: str) -> list[dict[str, object]]:
+    return [msgspec.json.decode(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+
+
+async def test_other_protocols_see_one_answer_too(tmp_path: Path) -> None:
+    """Messages and Responses: one beginning, one end, the whole text in it."""
+    places = ", ".join(
+        f'{{ provider = "{name}", model = "x", priority = {n}, endpoint = "chat" }}' for n, name in ((1, "a"), (2, "b"))
+    )
+    async with cast(tmp_path, "a b", f"deployments = [{places}]\n{ON}", kind="vllm") as stage:
+        stage["a"].script = CUT
+        stage["b"].script = streamed("three ", "four")
+        body = {"model": "m", "stream": True, "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]}
+        _, _, told = await stage.gateway.post(msgspec.json.encode(body), "/v1/messages")
+        found = events_of(told.decode())
+        kinds = [event["type"] for event in found]
+        assert (kinds.count("message_start"), kinds.count("content_block_start"), kinds[-1]) == (1, 1, "message_stop")
+        deltas = [event["delta"] for event in found if event["type"] == "content_block_delta"]
+        assert "".join(delta["text"] for delta in deltas) == "one two three four"  # type: ignore[index]
+        asked = msgspec.json.encode({"model": "m", "stream": True, "input": "hi"})
+        _, _, told = await stage.gateway.post(asked, "/v1/responses")
+        found = events_of(told.decode())
+        assert [event["type"] for event in found].count("response.created") == 1
+        assert [event["sequence_number"] for event in found] == list(range(len(found)))
+        done = found[-1]
+        assert done["type"] == "response.completed"
+        (item,) = done["response"]["output"]  # type: ignore[index]
+        assert item["content"][0]["text"] == "one two three four"
