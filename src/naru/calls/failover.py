@@ -143,7 +143,7 @@ class Failover:
         now = self.means.loop.time()
         if now - call.started >= total_s(deployment, call.envelope):
             return False
-        # What never reached a provider (our own limits, a request that it cannot express, no connection) has cost nobody anything.
+        # What never reached a provider (our limits, a request that it cannot express, no connection) has cost nobody anything.
         was_sent = isinstance(last, UpstreamError) and last.was_sent
         if was_sent and not self.retries.take(now):
             self.metrics.retries_refused += 1

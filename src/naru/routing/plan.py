@@ -115,16 +115,22 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
 def lone(route: Route, client: str, fleet: Fleet, now: float) -> Plan | None:
     """The plan of a route with one deployment, for a request that insists on nothing: it is asked however it is. None: `plan` has
     to look closer."""
-    if len(route.deployments) != 1 or route.has_others:
-        return None
-    only = route.deployments[0]
-    price = only.price
-    if price is None or not price.bills_tokens or not only.can_speak(client):
+    kept = route.lone
+    only = kept[client] if client in kept else kept.setdefault(client, _only(route, client))
+    if only is None:
         return None
     vitals = fleet.of(only)
     if vitals.room is None or vitals.has_room(now):
         return Plan(route.deployments, strategy=route.strategy, is_lone=True)
     return Plan((), (Refusal(only.id, BUSY),))
+
+
+def _only(route: Route, client: str) -> Deployment | None:
+    if len(route.deployments) != 1 or route.has_others:
+        return None
+    only = route.deployments[0]
+    price = only.price
+    return only if price is not None and price.bills_tokens and only.can_speak(client) else None
 
 
 #: Region and priority: what is likely to be lost together.

@@ -135,6 +135,11 @@ class Route(msgspec.Struct, frozen=True, dict=True):
         return {}
 
     @cached_property
+    def lone(self) -> dict[str, Deployment | None]:
+        """Kept by plan.py: who answers a caller's dialect where there is nothing to decide."""
+        return {}
+
+    @cached_property
     def has_others(self) -> bool:
         """Whether anybody but its deployments may answer, or not all of them may."""
         return bool(self.fallbacks or self.context_fallbacks or self.policy_fallbacks or self.region or self.tags)
