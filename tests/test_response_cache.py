@@ -138,6 +138,21 @@ async def test_the_same_question_at_once_is_asked_once(tmp_path: Path) -> None:
         assert stage.gateway.app.gateway.cached.cache.under_way == 0  # type: ignore[union-attr]
 
 
+async def test_who_follows_an_answer_that_is_cut_is_told_so_and_pays_nothing(tmp_path: Path) -> None:
+    """The same error inside the answer; it is nobody's whole answer, and is not kept."""
+    async with cast(tmp_path, "a", config=CACHED) as stage:
+        pieces = (chunk(), chunk("one "), chunk("two "))
+        stage["a"].script = Script(headers=STREAM, framing="chunked", pieces=pieces, pause_s=0.1, ending="reset")
+        answers = await asyncio.gather(*(stage.stream() for _ in range(3)))
+        assert len(stage["a"].asked) == 1
+        assert all('"error"' in told and "[DONE]" not in told for _, _, told in answers)
+        entries = await stage.gateway.entries()
+        assert [entry.outcome for entry in entries] == ["partial"] * 3
+        assert sorted(entry.cost_nano > 0 for entry in entries) == [False, False, True]
+        stage["a"].script = None
+        assert (await stage.stream())[1]["x-naru-cache"] == "miss"
+
+
 async def test_who_asked_first_may_leave_without_spoiling_it_for_the_others(tmp_path: Path) -> None:
     """The upstream goes on, and the one who left is billed for what was made."""
     async with cast(tmp_path, "a", config=CACHED) as stage:

@@ -184,6 +184,15 @@ def test_tags_of_the_request_and_of_the_route_must_all_be_there() -> None:
     assert [(each.deployment, each.reason) for each in found.refused] == [("slow", NOT_TAGGED)]
 
 
+def test_tags_hold_for_fallbacks_too() -> None:
+    """What a model insists on, its fallbacks must have as well."""
+    gpu, other = deployment("gpu", tags=frozenset({"gpu"})), deployment("other")
+    route = Route("m", (gpu,), fallbacks=("o",), tags=frozenset({"gpu"}))
+    found = World().plan(route, {"o": Route("o", (other,))})
+    assert ids(found) == ["gpu"]
+    assert [(each.deployment, each.reason) for each in found.refused] == [("other", NOT_TAGGED)]
+
+
 # --- For special reasons -----------------------------------------------------------------------------------------------
 
 

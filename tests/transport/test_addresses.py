@@ -25,6 +25,15 @@ class Door(asyncio.Protocol):
         self.is_closed = True
 
 
+async def left(door: Door) -> None:
+    """Closes it, and waits until it is."""
+    assert door.transport is not None
+    door.transport.close()  # type: ignore[attr-defined]
+    async with asyncio.timeout(5):
+        while not door.is_closed:
+            await asyncio.sleep(0.005)
+
+
 async def after(seconds: float, value: object) -> object:
     await asyncio.sleep(seconds)
     if isinstance(value, Exception):
@@ -55,18 +64,19 @@ async def test_who_comes_too_late_is_closed() -> None:
     loop = asyncio.get_running_loop()
     made: list[Door] = []
 
+    def door() -> Door:
+        made.append(Door())
+        return made[-1]
+
     async def connect() -> Door:
-        _, door = await loop.create_connection(Door, server.host, server.port)
-        made.append(door)
-        return door
+        return (await loop.create_connection(door, server.host, server.port))[1]
 
     winner = await first_of([connect(), connect(), connect()], 0.0)
     async with asyncio.timeout(5):
-        while sum(not door.is_closed for door in made) > 1:
+        while sum(not each.is_closed for each in made) > 1 or len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0.005)
     assert not winner.is_closed
-    assert winner.transport is not None
-    winner.transport.close()  # type: ignore[attr-defined]
+    await left(winner)
     await server.stop()
 
 
@@ -80,8 +90,7 @@ async def test_a_dead_address_beside_a_living_one() -> None:
 
     connector = Connector(resolver=resolver)
     door = await connector.connect(Origin("http", "two.example", server.port, allow_private=True), Door)
-    assert door.transport is not None
-    door.transport.close()  # type: ignore[attr-defined]
+    await left(door)
     await server.stop()
     with pytest.raises(UpstreamUnreachable, match=r"two\.example"):
         await connector.connect(Origin("http", "two.example", server.port, allow_private=True), Door)
