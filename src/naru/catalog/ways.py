@@ -73,9 +73,9 @@ def _more_devices(shape: Shape, hardware: Hardware, found: Fit) -> Iterator[Way]
             if way.fits and other.memory > device.memory:
                 yield way
                 break
-    least = int(found.needed / hardware.usable_part) + 1
-    yield Way(what=f"a device with {least / GB:.1f} GB" if hardware.count == 1 else f"{hardware.count} devices with {least / GB:.1f} GB each",
-              needed=found.needed, usable=found.needed)  # fmt: skip
+    least = gb(int(found.needed / hardware.usable_part) + 1)
+    what = f"a device with {least}" if hardware.count == 1 else f"{hardware.count} devices with {least} each"
+    yield Way(what=what, needed=found.needed, usable=found.needed)
 
 
 def _gpus(name: str, count: int) -> str:

@@ -130,8 +130,9 @@ def _speed(speed: Speed | None, hardware: Hardware, fits: bool) -> list[str]:
     else:
         source = f"{rate:,.0f} GB/s as listed"
     low, high = (part / speed.ceiling for part in (speed.low, speed.high))
+    what = "Tokens a second at batch 1" if fits else "Tokens a second at batch 1, if it fitted"
     lines = [
-        f"Tokens a second at batch 1{'' if fits else ', if it fitted'}: {source} / {gb(speed.read)} read a token = {speed.ceiling:,.1f}; engines reach "
+        f"{what}: at most {speed.ceiling:,.1f} ({source} / {gb(speed.read)} read a token); engines reach "
         f"{low:.2f} to {high:.2f} of that on {KINDS[speed.kind]}: {speed.low:,.1f} to {speed.high:,.1f}"
     ]
     if speed.compute_batch is not None:
