@@ -274,16 +274,12 @@ def assumptions(task: Task, with_hosted: bool, with_local: bool) -> list[str]:
         lines.append("Retrieval needs embeddings first; ask again for the model that writes the answers.")
     if with_hosted:
         lines.append(
-            "Hosted: list prices, three tokens of input to one of output; whether you have the provider's key is not looked at."
+            "Hosted: list prices, three tokens of input to one of output; nobody looked whether you have the key."
         )
-        if task.endpoint == "chat":
-            lines.append(
-                "Models without a known price, about to retire, or without what the task must have are left out."
-            )
+        lines.append("Prices in won count where ledger.krw_per_usd is set; a model without a known price is left out.")
+        lines.append("Models that are about to retire, or lack what the task must have, are left out.")
     if with_local:
         if "cheap" in task.needs:
-            lines.append(
-                "Local bulk work: models of about 4 B parameters, which follow instructions and leave room for many at once."
-            )
+            lines.append("Local bulk work: about 4 B parameters follow instructions and leave room for many at once.")
         lines.append("Local: the least quantised form that fits, one sequence; `naru models fit` has each sum.")
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from naru.catalog.advice import NEEDS, STRENGTH, Advice, Task, best, strengths_of
+from naru.catalog.advice import NEEDS, STRENGTH, Advice, Task, best, misplaced, strengths_of
 from naru.catalog.fit import Fit, fit, plan_for, split_problem
 from naru.catalog.hardware import Hardware
 from naru.catalog.shapes import Shape, ShapeTable, active_of, parts_of
@@ -18,6 +18,8 @@ KINDS = {"embeddings": ("embedding",), "rerank": ("rerank",), "chat": ("chat", "
 SLOW = 8.0
 #: On a CPU nothing is measured for advice, so that it stays the same: this many bytes a token are slow on any.
 SLOW_READ = 4_000_000_000
+#: Large enough to follow instructions, small enough to answer many at once: where bulk work looks first.
+BULK_PARAMETERS = 4_000_000_000
 #: Points: doubling the parameters; being slow; each step of quantisation; a vision part that the task does not need.
 SIZE, TOO_SLOW, STEP, IDLE_TOWER = 1.0, -4.0, -0.5, -1.0
 
@@ -53,9 +55,9 @@ def _advice(task: Task, shape: Shape, hardware: Hardware, found: Fit, step: int)
     total = parts_of(shape).total
     strengths = {*shape.strengths, *strengths_of(shape.family)}
     known = [need for need in task.needs if need in strengths]
-    points = (
-        STRENGTH * len(known) + SIZE * math.log2(total / 10**9) * (-0.5 if "cheap" in task.needs else 1) + STEP * step
-    )
+    doublings = math.log2(total / BULK_PARAMETERS)
+    points = STRENGTH * len(known) + STEP * step + misplaced(shape.family, task)
+    points += SIZE * (-abs(doublings) if "cheap" in task.needs else doublings)
     reasons = [f"known for {', '.join(NEEDS[need][0] for need in known)}"] if known else []
     reasons.append(
         f"{billions(total)} parameters" + (f", {billions(active_of(shape))} active" if shape.experts else "")

@@ -61,7 +61,8 @@ def recommend(
         near = local(read, load_shapes(), hardware)
     notes = assumptions(read, far is not None, near is not None)
     if as_json:
-        print_json({"needs": read.needs, "endpoint": read.endpoint, "hosted": _rows(far), "hardware": words or None, "local": _rows(near), "assumed": notes})  # fmt: skip
+        data = {"needs": read.needs, "endpoint": read.endpoint, "hosted": _rows(far), "local": _rows(near)}
+        print_json(data | {"hardware": words or None, "assumed": notes})
     else:
         click.echo(f"The task needs: {read.words}")
         _print(far, near, words)
@@ -83,12 +84,14 @@ def _hardware(gpu: str | None, memory: str | None) -> Hardware:
 
 def _print(far: list[Advice] | None, near: list[Advice] | None, words: str) -> None:
     if far is not None:
-        click.echo("\nHosted:" if far else "\nHosted: no model of the catalogue can do that.")
+        click.echo("\nHosted:" if far else "\nHosted: no model with a known price can do that.")
         rows = [(item.model, item.place, item.price, "; ".join(item.reasons)) for item in far]
         if rows:
             print_table(("model", "provider", "price", "why"), rows, "")
     if near is not None:
-        click.echo(f"\nLocal, on {words}:" if near else f"\nLocal: no model of the table can do that on {words}.")
+        click.echo(
+            f"\nLocal, on {words}:" if near else f"\nLocal: no model whose shape is known can do that on {words}."
+        )
         local_rows = [(item.model, item.place, "; ".join(item.reasons)) for item in near]
         if local_rows:
             print_table(("model", "memory", "why"), local_rows, "")
