@@ -102,12 +102,7 @@ BY_NAME = {name: gpu for gpu in GPUS for name in (gpu.name, *gpu.aliases)}
 
 def gpu_named(text: str) -> Hardware:
     """`h100`, `h100x8`, `8xh100`, `a100-40x2`. Raises BadRequest with the names there are."""
-    asked = re.sub(r"[\s_]+", "-", text.strip().lower())
-    match = re.fullmatch(r"(?:(\d+)-?[x*]-?)?(.+?)(?:-?[x*]-?(\d+))?", asked)
-    if asked in BY_NAME or match is None:
-        name, count = asked, 1
-    else:
-        name, count = match[2], int(match[1] or match[3] or 1)
+    name, count = _name_and_count(re.sub(r"[\s_]+", "-", text.strip().lower()))
     device = BY_NAME.get(name)
     if device is None:
         near = difflib.get_close_matches(name, BY_NAME, n=2, cutoff=0.6)
@@ -119,6 +114,17 @@ def gpu_named(text: str) -> Hardware:
     if not 1 <= count <= MAX_COUNT:
         raise BadRequest(f"{text!r} is {count} GPUs; between 1 and {MAX_COUNT} are understood.")
     return Hardware(device=device, count=count)
+
+
+def _name_and_count(asked: str) -> tuple[str, int]:
+    """The x of rtx4090 is not one of 8x: a whole name goes first, then a count in front of one, then one behind."""
+    if asked in BY_NAME:
+        return asked, 1
+    front = re.fullmatch(r"(\d{1,9})-?[x*]-?(.+)", asked)
+    if front is not None and front[2] in BY_NAME:
+        return front[2], int(front[1])
+    behind = re.fullmatch(r"(.+)[x*]-?(\d{1,9})", asked)
+    return (behind[1].rstrip("-"), int(behind[2])) if behind is not None else (asked, 1)
 
 
 def device_of_memory(text: str) -> Device:

@@ -112,7 +112,7 @@ def _shape(fields: Fields, kind: str, name: str, note: str) -> Shape:
         qk_norm=kind in ("qwen3", "qwen3_moe"),
         experts=_experts(fields, kind, layers),
         mla=mla,
-        indexer=_indexer(fields),
+        indexer=_indexer(fields) if mla else None,
         window=window,
         window_layers=window_layers,
         dtype=dtype,
@@ -145,9 +145,10 @@ def _experts(fields: Fields, kind: str, layers: int) -> Experts | None:
                 f"{fields.where}: {name!r} is not 1; experts in only some of the layers are not understood."
             )
     sparse = kind in SPARSE
-    dense_layers = (
-        len(fields.data.get("mlp_only_layers") or ()) if sparse else fields.count("first_k_dense_replace", 0, 0)
-    )
+    plain = fields.data.get("mlp_only_layers") or []
+    if not isinstance(plain, list):
+        raise BadRequest(f"{fields.where}: 'mlp_only_layers' is {plain!r}, and a list of layers is expected.")
+    dense_layers = len(plain) if sparse else fields.count("first_k_dense_replace", 0, 0)
     return Experts(
         total=fields.count("num_experts" if sparse else "n_routed_experts"),
         active=fields.count("num_experts_per_tok"),

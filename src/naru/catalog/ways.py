@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from naru.catalog.fit import WEIGHT_BYTES, Fit, Plan, fit, split_problem
+from naru.catalog.fit import WEIGHT_BYTES, Fit, Plan, fit, split_problem, weights_in_all
 from naru.catalog.hardware import GB, GPUS, Hardware
 from naru.catalog.shapes import Shape, parts_of
 
@@ -100,15 +100,18 @@ def billions(count: int | float) -> str:
     return f"{count / 10**9:.2f} B"
 
 
-def weights_in_words(shape: Shape, plan: Plan, gpus: int) -> str:
-    """`8.19 B weights x 2 bytes`, `6.95 B x 0.52 + 1.24 B x 2 bytes`, and how they are shared."""
-    parts = parts_of(shape)
-    size = float(WEIGHT_BYTES[plan.quant])
-    if plan.quant == "bf16":
+def weights_in_words(shape: Shape, found: Fit, gpus: int) -> str:
+    """`8.19 B weights x 2 bytes`, `6.95 B x 0.52 + 1.24 B x 2 bytes`; over several GPUs the share of each, and its copies."""
+    parts, quant = parts_of(shape), found.plan.quant
+    if quant == "bf16":
         text = f"{billions(parts.total)} weights x 2 bytes"
     else:
-        text = f"{billions(parts.low)} weights x {size:.4g} bytes ({plan.quant}) + {billions(parts.high)} x 2 bytes"
-    return text if gpus == 1 else f"({text}) / {gpus}"
+        size = f"{float(WEIGHT_BYTES[quant]):.4g} byte"
+        text = f"{billions(parts.low)} weights x {size} ({quant}) + {billions(parts.high)} x 2 bytes"
+    if gpus == 1:
+        return text
+    copies = found.weights - weights_in_all(shape, quant) // gpus
+    return f"({text}) / {gpus} + {gb(copies)} of copies"
 
 
 def terms(shape: Shape, hardware: Hardware, found: Fit) -> list[tuple[str, int, str]]:
@@ -122,9 +125,8 @@ def terms(shape: Shape, hardware: Hardware, found: Fit) -> list[tuple[str, int, 
         )
     else:
         cache = f"{sequences}{plan.context:,} tokens x {found.cache_per_token:,} bytes ({plan.cache}){each}"
-    shared = ", norms and other copies whole" if hardware.count > 1 else ""
     return [
-        ("weights", found.weights, weights_in_words(shape, plan, hardware.count) + shared),
+        ("weights", found.weights, weights_in_words(shape, found, hardware.count)),
         ("KV cache", found.cache, cache),
         ("activations", found.activations, "one step of 2,048 tokens through the widest layer, and the logits"),
         (
@@ -141,7 +143,7 @@ def inequality(shape: Shape, hardware: Hardware, found: Fit) -> str:
     batch = "" if plan.batch == 1 else f"{plan.batch} x "
     sum_of_terms = " + ".join(
         (
-            f"{weights_in_words(shape, plan, gpus)} = {gb(found.weights)}",
+            f"{weights_in_words(shape, found, gpus)} = {gb(found.weights)}",
             f"KV {batch}{plan.context:,} tokens x {found.cache_per_token:,} B = {gb(found.cache)}"
             if not shape.window_layers
             else f"KV {batch}{plan.context:,} tokens = {gb(found.cache)}",

@@ -19,7 +19,12 @@ from naru.cli.machine import copy_bandwidth, memory_bytes
 from naru.cli.output import print_json, print_table
 from naru.errors import BadRequest
 
-KINDS = {"dense": "one GPU", "moe": "experts on one GPU", "several": "several GPUs", "cpu": "a CPU"}
+KINDS = {
+    "dense": "a dense model on one GPU",
+    "moe": "experts on one GPU",
+    "several": "several GPUs",
+    "cpu": "a CPU",
+}
 #: A config.json is some kilobytes.
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -133,7 +138,7 @@ def _speed(speed: Speed | None, hardware: Hardware, fits: bool) -> list[str]:
     what = "Tokens a second at batch 1" if fits else "Tokens a second at batch 1, if it fitted"
     lines = [
         f"{what}: at most {speed.ceiling:,.1f} ({source} / {gb(speed.read)} read a token); engines reach "
-        f"{low:.2f} to {high:.2f} of that on {KINDS[speed.kind]}: {speed.low:,.1f} to {speed.high:,.1f}"
+        f"{low:.2f} to {high:.2f} of that with {KINDS[speed.kind]}: {speed.low:,.1f} to {speed.high:,.1f}"
     ]
     if speed.compute_batch is not None:
         lines.append(f"Arithmetic becomes the limit from about batch {speed.compute_batch:,} (the cache's reads apart)")
