@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -315,3 +316,28 @@ def test_a_machine_without_gpu_has_its_own_rules() -> None:
     speed = speed_of(shape, hardware, found.plan)
     assert speed is not None
     assert (speed.kind, speed.compute_batch) == ("cpu", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "quant"), [("qwen3-8b", "rtx4090", None), ("qwen3-235b-a22b", "h100x8", "int4")]
+)
+def test_the_page_shows_what_is_computed(model: str, gpu: str, quant: str | None) -> None:
+    """docs/local-fit.md has the very lines."""
+    shape, hardware = TABLE.find(model), gpu_named(gpu)
+    page = (Path(__file__).parents[2] / "docs/local-fit.md").read_text()
+    assert f"\n{inequality(shape, hardware, fit(shape, hardware, plan_for(shape, quant, None)))}\n" in page
+
+
+@pytest.mark.parametrize(("quant", "size"), [("bf16", 1342), ("fp8", 673), ("int4", 352)])
+def test_the_page_has_the_right_figures_of_deepseek(quant: str, size: int) -> None:
+    assert round(weights_in_all(TABLE.find("deepseek-v3"), quant) / GB) == size
+
+
+def test_a_device_that_is_named_as_large_enough_is() -> None:
+    """The figure is rounded up, never down."""
+    for shape in TABLE.shapes:
+        hardware = gpu_named("l4")
+        found = fit(shape, hardware, plan_for(shape, None, None))
+        size = ways_to_fit(shape, hardware, found)[-1].what.removeprefix("a device with ").removesuffix(" GB")
+        larger = Hardware(device=Device(name="m", label="m", memory=int(Fraction(size) * GB)))
+        assert fit(shape, larger, found.plan).fits

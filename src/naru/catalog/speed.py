@@ -14,8 +14,9 @@ from naru.catalog.fit import CACHE_BYTES, WEIGHT_BYTES, Plan, weights_on_each
 from naru.catalog.hardware import Hardware
 from naru.catalog.shapes import Shape, active_experts, cache_bytes, parts_of
 
-#: The part of the ceiling that was measured, lowest and highest: Qwen's speed table on an H20 (dense 0.31 to 0.35, MoE 0.21),
-#: llmfit's 0.55, Qwen3-30B-A3B on an RTX 4090 (0.36), an i7-8700 (0.46), and Qwen3-235B on eight H20 (0.10).
+#: The part of the ceiling that engines reach, lowest and highest. Measured: Qwen's speed table on an H20 of 4,000 GB/s (dense
+#: 0.31 to 0.35, MoE 0.21), Qwen3-30B-A3B on an RTX 4090 (0.36), Qwen3-235B on eight H20 (0.10), two models on an i7-8700 (0.46).
+#: Taken from others' rules: 0.55 and, for a CPU, 0.30 (llmfit). For several GPUs the upper end is what one alone reaches.
 EFFICIENCY = {"dense": (0.30, 0.55), "moe": (0.20, 0.36), "several": (0.10, 0.35), "cpu": (0.30, 0.50)}
 
 

@@ -73,7 +73,8 @@ def _more_devices(shape: Shape, hardware: Hardware, found: Fit) -> Iterator[Way]
             if way.fits and other.memory > device.memory:
                 yield way
                 break
-    least = gb(int(found.needed / hardware.usable_part) + 1)
+    # Rounded up, so that the figure that is read is enough.
+    least = f"{-int(-found.needed / hardware.usable_part // (GB // 10)) / 10:.1f} GB"
     what = f"a device with {least}" if hardware.count == 1 else f"{hardware.count} devices with {least} each"
     yield Way(what=what, needed=found.needed, usable=found.needed)
 
