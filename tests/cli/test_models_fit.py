@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from naru.cli.machine import copy_bandwidth, memory_bytes
 from naru.errors import ConfigError
 from tests.catalog.test_model_config import QWEN3
-from tests.process import command
+from tests.process import command, environment
 
 
 async def test_fits_is_0_and_the_inequality_is_shown(tmp_path: Path) -> None:
@@ -27,6 +30,24 @@ async def test_does_not_fit_is_1_and_ways_are_shown(tmp_path: Path) -> None:
     assert "does not fit, 17.1 GB too much" in out
     assert "--quant int4: 48.5 GB <= 72.0 GB, fits" in out
     assert "--gpu h200x8" in out
+
+
+async def test_on_a_terminal_it_is_a_table(tmp_path: Path) -> None:
+    """The terms in columns, without tabs; the inequality is one line, for the terminal to break."""
+    ours, theirs = os.openpty()
+    arguments = (sys.executable, "-m", "naru", "models", "fit", "qwen3-8b", "--gpu", "h100")
+    process = await asyncio.create_subprocess_exec(
+        *arguments, stdout=theirs, env=environment(tmp_path / "home"), cwd=tmp_path
+    )
+    os.close(theirs)
+    try:
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+    assert "weights      16.4 GB" in shown
+    assert "\t" not in shown
+    assert "= 22.0 GB <= 0.90 x 80 GB = 72.0 GB: fits, 50.0 GB left" in shown
 
 
 async def test_json_has_all_numbers(tmp_path: Path) -> None:

@@ -281,5 +281,7 @@ def assumptions(task: Task, with_hosted: bool, with_local: bool) -> list[str]:
     if with_local:
         if "cheap" in task.needs:
             lines.append("Local bulk work: about 4 B parameters follow instructions and leave room for many at once.")
-        lines.append("Local: the least quantised form that fits, one sequence; `naru models fit` has each sum.")
+        lines.append(
+            "Local: the least quantised form that fits and is not slow, one sequence; `naru models fit` has each sum."
+        )
     return lines

@@ -1,4 +1,4 @@
-"""Which open-weight model for a task on given hardware: what fits, as little quantised as possible, and is known for it."""
+"""Which open-weight model for a task on given hardware: what fits, is not slow, and is known for it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def _judge(task: Task, shape: Shape, hardware: Hardware) -> Advice | None:
     if split_problem(shape, hardware.count):
         return None
     eight = "fp8" if hardware.device.is_gpu else "int8"
-    quants = dict.fromkeys((shape.dtype, eight, "int4"))
-    for step, quant in enumerate(quants):
+    forms = []
+    for step, quant in enumerate(dict.fromkeys((shape.dtype, eight, "int4"))):
         found = fit(shape, hardware, plan_for(shape, quant, context))
         if found.fits:
-            return _advice(task, shape, hardware, found, step)
-    return None
+            forms.append(_advice(task, shape, hardware, found, step))
+    return max(forms, key=lambda advice: advice.points, default=None)
 
 
 def _advice(task: Task, shape: Shape, hardware: Hardware, found: Fit, step: int) -> Advice:

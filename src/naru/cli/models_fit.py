@@ -129,16 +129,17 @@ def _room(shape: Shape, found: Fit) -> list[str]:
 def _speed(speed: Speed | None, hardware: Hardware, fits: bool) -> list[str]:
     if speed is None:
         return []
-    rate = speed.bandwidth / 10**9
-    if hardware.device.is_measured:
-        source = f"{rate:.1f} GB/s measured here with one thread: a lower bound"
-    else:
-        source = f"{rate:,.0f} GB/s as listed"
     low, high = (part / speed.ceiling for part in (speed.low, speed.high))
+    rate, read = speed.bandwidth / 10**9, f"{gb(speed.read)} read a token"
+    if hardware.device.is_measured:
+        # What one thread moves is a lower bound, so what follows from it is no ceiling.
+        ceiling = f"{speed.ceiling:,.1f} by the {rate:.1f} GB/s that one thread reached here, a lower bound ({read})"
+    else:
+        ceiling = f"at most {speed.ceiling:,.1f} ({rate:,.0f} GB/s as listed / {read})"
     what = "Tokens a second at batch 1" if fits else "Tokens a second at batch 1, if it fitted"
     lines = [
-        f"{what}: at most {speed.ceiling:,.1f} ({source} / {gb(speed.read)} read a token); engines reach "
-        f"{low:.2f} to {high:.2f} of that with {KINDS[speed.kind]}: {speed.low:,.1f} to {speed.high:,.1f}"
+        f"{what}: {ceiling}; engines reach {low:.2f} to {high:.2f} of that with {KINDS[speed.kind]}: "
+        f"{speed.low:,.1f} to {speed.high:,.1f}"
     ]
     if speed.compute_batch is not None:
         lines.append(f"Arithmetic becomes the limit from about batch {speed.compute_batch:,} (the cache's reads apart)")
