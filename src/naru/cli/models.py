@@ -1,4 +1,4 @@
-"""naru models list | show | aliases"""
+"""naru models list | show | aliases | fit | recommend"""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from naru import config
 from naru.catalog import Catalog, load_catalog
 from naru.catalog.models import Model
 from naru.cli.backend import config_option, connect, json_option
+from naru.cli.models_fit import fit_model
+from naru.cli.models_recommend import recommend
 from naru.cli.output import print_json, print_table
 from naru.errors import NotFound
 
 
 @click.group("models")
 def command() -> None:
-    """List and show the models that this gateway offers."""
+    """List and show the models that this gateway offers, and find what suits your task and hardware."""
+
+
+command.add_command(fit_model)
+command.add_command(recommend)
 
 
 @command.command("list")
