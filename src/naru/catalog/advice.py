@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from fractions import Fraction
 
 from msgspec import Struct
@@ -94,6 +95,8 @@ LONG_CONTEXT = 200_000
 TOP = 5
 #: At most so many of one family among the top, so that five answers are not five versions of one.
 OF_A_FAMILY = 2
+#: Only for comparing, where no rate is set; bills never use it.
+COMPARED_AT = Decimal(1400)
 #: Points: a strength that the task needs; a strength in the price's place among the rest, for plain tasks and for bulk.
 STRENGTH, PRICE, BULK, MISPLACED = 3, 2, 8, -2
 
@@ -276,7 +279,10 @@ def assumptions(task: Task, with_hosted: bool, with_local: bool) -> list[str]:
         lines.append(
             "Hosted: list prices, three tokens of input to one of output; nobody looked whether you have the key."
         )
-        lines.append("Prices in won count where ledger.krw_per_usd is set; a model without a known price is left out.")
+        lines.append(
+            f"Prices in won are compared at ledger.krw_per_usd, else at {COMPARED_AT} won to the dollar; a model without a known "
+            "price is left out."
+        )
         lines.append("Models that are about to retire, or lack what the task must have, are left out.")
     if with_local:
         if "cheap" in task.needs:

@@ -9,7 +9,7 @@ import msgspec
 
 from naru import config
 from naru.catalog import load_catalog
-from naru.catalog.advice import Advice, assumptions, hosted, read_task
+from naru.catalog.advice import COMPARED_AT, Advice, assumptions, hosted, read_task
 from naru.catalog.hardware import Hardware, device_of_memory, gpu_named, machine
 from naru.catalog.local_advice import local
 from naru.catalog.shapes import load_shapes
@@ -53,7 +53,7 @@ def recommend(
     near: list[Advice] | None = None
     words = ""
     if only_hosted is not False:
-        krw_per_usd = config.settings_of_process(config_path, {}).ledger.krw_per_usd
+        krw_per_usd = config.settings_of_process(config_path, {}).ledger.krw_per_usd or COMPARED_AT
         far = hosted(read, load_catalog(krw_per_usd).models())
     if only_hosted is not True:
         hardware = _hardware(gpu, memory)
