@@ -85,4 +85,7 @@ class StopScanner:
 
 
 #: local_serving.md 1.5: the text that ends thinking when its budget is used up (Qwen's own words), for engines to force.
-BUDGET_TEXT = "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now.\n</think>\n\n"
+BUDGET_TEXT = (
+    "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now."
+    "\n</think>\n\n"
+)
