@@ -79,6 +79,7 @@ class Parser:
         self._act = Act.ABSORB
         self._calls_before = 0
         self._drops_text = False
+        self._has_said = False  # content, before the tag at hand
         self._half = ""  # a high surrogate whose other half may follow
         self._steps = 0
         self._begin(prompt_tail, bool(tools))
@@ -190,8 +191,9 @@ class Parser:
         return True
 
     def _begin_text(self) -> None:
-        """The first text after a tag: the line breaks before it are markup, any indentation is its own (1.1)."""
-        if self._is_after_tag or self._state is State.THINK_FRESH:
+        """The first text after a tag: the line breaks before it are markup, any indentation is its own (1.1). Where text
+        came before the tag already, they keep the two apart."""
+        if self._state is State.THINK_FRESH or (self._is_after_tag and not self._has_said):
             self._blanks.hold(self._blanks.flush().lstrip("\n"))
         self._state = State.THINKING if self._state is State.THINK_FRESH else State.TEXT
         if self._state is State.THINKING:
@@ -214,6 +216,7 @@ class Parser:
 
     def _emit_text(self, text: str) -> None:
         if text and not self._drops_text:
+            self._has_said = True
             self._emit.text(text)
 
     def _opened(self) -> bool:

@@ -301,11 +301,7 @@ class _Value:
         if self._types is None:
             self._say(is_last=False)
         else:
-            self._emit.arguments(
-                quoted("".join(self._pieces).removeprefix("\n"))[1:-1]
-                if self._types == {"string"}
-                else "".join(self._pieces).removeprefix("\n")
-            )
+            self._emit.arguments("".join(self._pieces).removeprefix("\n"))
 
 
 _STEPS: dict[_At, Callable[[TaggedCall, Cursor], Status | None]] = {
