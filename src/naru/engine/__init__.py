@@ -1,0 +1,1 @@
+"""Local models. So far the pure part: chat templates, and the parser of what a model writes."""
