@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "metrics", "probes", "protocol", "providers", "reach", "reload", "routing", "storage", "targets", "testing", "transport",
         "watch", "webhook",
     },
-    "cli": {"app", "catalog", "config", "control", "home", "log", "transport", "providers", "__init__"},
+    "cli": {"app", "catalog", "config", "control", "engine", "home", "log", "transport", "providers", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }  # fmt: skip

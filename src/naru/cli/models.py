@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from naru.catalog import Catalog, load_catalog
 from naru.catalog.models import Model
 from naru.cli.backend import config_option, connect, json_option
 from naru.cli.models_fit import fit_model
+from naru.cli.models_folder import describe, is_path
 from naru.cli.models_recommend import recommend
 from naru.cli.output import print_json, print_table
 from naru.errors import NotFound
@@ -73,7 +75,14 @@ def _summary(model: Model) -> dict[str, Any]:
 @click.argument("model")
 @config_option
 def show(model: str, config_path: Path | None) -> None:
-    """All that the catalogue knows of MODEL (a name or an alias), prices with source and date, as JSON."""
+    """All that is known of MODEL, as JSON.
+
+    For a name or an alias: the catalogue's entry, prices with source and date. For a folder of model files (./qwen3): its chat
+    templates, the formats in which the model writes its thoughts and tool calls, and the prompt of a short question.
+    """
+    if is_path(model):
+        print_json(describe(model, datetime.now().astimezone()))
+        return
     catalog = _catalog(config_path)
     found = catalog.get(model)
     if found is None:
