@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -128,6 +129,29 @@ async def test_when_nobody_can_go_on_the_error_is_told(tmp_path: Path) -> None:
         (entry,) = await stage.gateway.entries()
         assert (entry.outcome, entry.deployment) == ("partial", "a/x")
         assert [attempt.deployment for attempt in entry.tried] == ["b/x"]
+
+
+async def test_a_request_cancelled_while_another_is_sought_is_charged_what_was_said(tmp_path: Path) -> None:
+    """By the stream that was shown last, at its own deployment, once; not by the first, and not as lost either."""
+    async with cast(tmp_path, "a b c", ON, kind="vllm") as stage:
+        stage["a"].script = CUT
+        stage["b"].script = Script(
+            headers=STREAM, framing="chunked", pieces=(chunk(), chunk("three " * 200)), ending="reset"
+        )
+        stage["c"].script = Script(is_silent=True, ending="hang")
+        asking = asyncio.create_task(stage.stream())
+        async with asyncio.timeout(5):
+            while not stage["c"].asked:
+                await asyncio.sleep(0)
+        (serving,) = (task for task in asyncio.all_tasks() if "App.serve" in str(task.get_coro()))
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        (entry,) = await stage.gateway.entries()
+        assert (entry.outcome, entry.deployment) == ("partial", "b/x")
+        assert entry.output > 200
+        assert [attempt.deployment for attempt in entry.tried] == ["a/x"]
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_whole_answers_are_as_they_were(tmp_path: Path) -> None:

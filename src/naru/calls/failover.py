@@ -126,16 +126,24 @@ class Failover:
             return None
         place = len(call.failures)
         call.note_failure(cut.target.deployment.id, stream.error, cut.took_s(), cut.owed())
+        following = None
+        try:
+            following = await self._successor(call, cut, before)
+        finally:
+            if following is None:
+                del call.failures[place]  # it is the answer after all
+                cut.adopt()
+        return following
+
+    async def _successor(self, call: Call, cut: Attempt, before: PlainStream) -> Attempt | None:
         for deployment in continuation.successors(call, cut, self.fleet, self.means.loop.time()):
             if call.has_left() or not self.retries.take(self.means.loop.time()):
-                break
+                return None
             attempt = self._begin(call, deployment, [], before)
             if attempt is not None and await self._run(attempt) is None:
                 attempt.adopt()
                 self.metrics.resumed += 1
                 return attempt
-        del call.failures[place]  # it is the answer after all
-        cut.adopt()
         return None
 
     async def _may_retry(self, call: Call, deployment: Deployment, errors: list[NaruError]) -> bool:

@@ -228,10 +228,10 @@ class Gateway:
             await self._tell(call, attempt.answer)
             return
         call.ttft_s = self.ledger.clock.monotonic() - call.permit.started
-        last: Attempt | None = attempt
         try:
-            while last is not None:
-                attempt, last = last, await self._relay(call, last)
+            # Whatever ends this, `attempt` is the one whose stream was shown last.
+            while (following := await self._relay(call, attempt)) is not None:
+                attempt = following
         finally:
             assert attempt.stream is not None
             if not call.permit.is_settled:
