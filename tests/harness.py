@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 from openai import AsyncOpenAI
+from tools.inprocess import HOT_PATHS, listening
 
-from naru.app import HOT, App
+from naru.app import App
 from naru.clock import Clock
 from naru.config import Settings, load_settings
 from naru.control.service import NewKey
 from naru.storage.records import LedgerEntry
-from naru.transport.fast import fast_protocol
-from naru.transport.server import Server, Waits
 
 MESSAGES = [{"role": "user", "content": "hello there"}]
 
@@ -107,39 +104,10 @@ async def running(
     await app.start()
     if prepare is not None:
         prepare(app)
-    listener = socket.create_server(("127.0.0.1", 0))
-    # Without it asyncio leaves Nagle on (its sockets have no protocol number), and what is not hot takes 40 ms.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    hot = frozenset(path.encode() for path in HOT) if way == "fast" else frozenset()
-    options: dict[str, Any] = {
-        "lifespan": "off",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "ws": "none",
-    }
-    settings = uvicorn.Config(app, http=fast_protocol(app.serve, hot, app.settings.server.max_body_bytes), **options)
-    server = _Quiet(settings, Waits(0, 0.5), app.drain, app.cut_streams, lambda: None)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started:
-            await asyncio.sleep(0)
-        key = app.first_keys.caller if app.first_keys is not None else ""
-        gateway = Gateway(app, listener.getsockname()[1], key)
+    async with listening(app, HOT_PATHS if way == "fast" else frozenset()) as port:
+        gateway = Gateway(app, port, app.first_keys.caller if app.first_keys is not None else "")
         yield gateway
         await gateway.openai.close()
-    finally:
-        server.should_exit = True
-        await serving
-        await app.stop()
-
-
-class _Quiet(Server):
-    """Leaves the process's signal handlers to pytest."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 async def another_key(gateway: Gateway, **fields: Any) -> str:

@@ -6,21 +6,17 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import uvicorn
 
-from naru.app import HOT, App
+from naru.app import App
 from naru.config import load_settings
 from naru.storage.records import LedgerEntry
 from naru.storage.sqlite import SqliteStore
-from naru.transport.fast import fast_protocol
-from naru.transport.server import Server, Waits
+from tools.inprocess import listening
 
 #: What has to be 0 when nobody asks any more.
 GAUGES = ("naru_in_flight_requests", "naru_waiting_requests", "naru_open_streams", "naru_open_permits")
@@ -143,43 +139,16 @@ async def _apart(folder: Path) -> AsyncIterator[Gateway]:
         process._transport.close()  # type: ignore[attr-defined]
 
 
-class _Quiet(Server):
-    """Leaves the process's signal handlers alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def inside(folder: Path) -> AsyncIterator[tuple[App, Gateway]]:
     """In this process, from `folder`/naru.toml, with its real server on a real socket."""
     environ = {"NARU_HOME": str(folder / "home"), "HOME": str(folder)}
     app = App(load_settings(folder / "naru.toml", environ, {}))
     await app.start()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    hot = frozenset(path.encode() for path in HOT)
-    settings = uvicorn.Config(
-        app,
-        http=fast_protocol(app.serve, hot, app.settings.server.max_body_bytes),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-    )
-    server = _Quiet(settings, Waits(0, 0.5), app.drain, app.cut_streams, lambda: None)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started:
-            await asyncio.sleep(0)
+    async with listening(app) as port:
         keys = app.first_keys
         caller, admin = (keys.caller, keys.admin) if keys is not None else ("", "")
-        yield app, Gateway(folder, listener.getsockname()[1], caller, admin)
-    finally:
-        server.should_exit = True
-        await running
-        await app.stop()
+        yield app, Gateway(folder, port, caller, admin)
 
 
 def providers(named: dict[str, int], more: str = "", kind: str = "custom") -> str:

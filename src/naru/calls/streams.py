@@ -12,10 +12,11 @@ from collections.abc import Callable
 from naru.calls.answers import StreamAnswer
 from naru.calls.call import Call
 from naru.errors import NaruError
+from naru.protocol.sse import write_comment
 
 #: money.md: what a stream has come to is noted so often.
 PROGRESS_S = 2.0
-KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE = write_comment()
 EVENTS = b"text/event-stream"
 
 

@@ -70,6 +70,10 @@ class PlainStream(TranslatedStream):
     def can_go_on(self) -> bool:
         return self.is_plain and bool(self.said) and not self.is_finished and self.output_chars <= MAX_SAID_CHARS
 
+    def said_tokens(self) -> int:
+        """An estimate: whose stream was cut told no usage."""
+        return estimate_tokens_bytes(sum(len(text.encode()) for text in self.said))
+
     def _encoded(self, events: list[Event]) -> bytes:
         if self.before is None:
             return super()._encoded(events)
@@ -99,7 +103,7 @@ class PlainStream(TranslatedStream):
 
 def _together(usage: Usage, before: PlainStream) -> Usage:
     """One answer's usage: what was said before counts as output, and not as input again."""
-    said = estimate_tokens_bytes(sum(len(text.encode()) for text in before.said))
+    said = before.said_tokens()
     return replace(usage, input=max(usage.input - said, 0), output=usage.output + said, is_estimated=True)
 
 
@@ -120,7 +124,7 @@ class GoingOn(Translation):
     ) -> Forwarded:
         begun = Message("assistant", (Text("".join(self.before.said)),))
         decoded = self.decoded(envelope, upstream, None, images)
-        spent = estimate_tokens_bytes(sum(len(text.encode()) for text in self.before.said))
+        spent = self.before.said_tokens()
         limit = decoded.max_output_tokens
         request = replace(
             decoded,
