@@ -1,0 +1,174 @@
+"""Trains the demo model: `python -m tools.demo_model.train OUT`. About an hour and a half on two cores with bfloat16.
+
+First copying, of random tokens from a growing alphabet: a model this small finds out how to copy a name in no other way in the
+time. Then conversations, with the loss on the assistant's tokens alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from tools.demo_model import tokenizer as own_tokenizer
+from tools.demo_model.conversations import Maker
+from tools.demo_model.measure import measure
+from tools.demo_model.render import pieces
+
+SEED = 20261126
+STEPS = 3800
+COPY_STEPS = 500
+BATCH_TOKENS = 8192
+MAX_TOKENS = 1024
+PEAK_RATE = 1.5e-3
+LAST_RATE = 5e-5
+WARM_UP = 100
+POOL = 768
+IGNORED = -100
+
+#: (token ids, which of them the model has to write)
+Example = tuple[list[int], list[bool]]
+
+
+def new_model(vocabulary: int, end: int) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=vocabulary, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+        intermediate_size=768, tie_word_embeddings=True, max_position_embeddings=2048, rms_norm_eps=1e-6,
+        bos_token_id=None, eos_token_id=end, pad_token_id=0,
+    )  # fmt: skip
+    return Qwen3ForCausalLM(config)
+
+
+# --- Examples -------------------------------------------------------------------------------------------------------
+
+
+def conversations(tokenizer: Tokenizer, seed: int) -> Iterator[Example]:
+    maker, random = Maker(seed), Random(seed)
+    while True:
+        ids: list[int] = []
+        trained: list[bool] = []
+        for text, is_trained in pieces(maker.conversation(), random):
+            found = tokenizer.encode(text).ids
+            ids += found
+            trained += [is_trained] * len(found)
+        if len(ids) <= MAX_TOKENS:
+            yield ids, trained
+
+
+def copies(tokenizer: Tokenizer, seed: int) -> Iterator[Example]:
+    """Random tokens, and the same again; from 32 different ones to all of them within COPY_STEPS."""
+    random = Random(seed)
+    first = len(own_tokenizer.SPECIAL) + len(own_tokenizer.MARKS)
+    symbols = list(range(first, own_tokenizer.VOCABULARY - len(own_tokenizer.MARKS)))
+    random.shuffle(symbols)
+    start, end = (tokenizer.encode(text).ids for text in ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"))
+    made = 0
+    while True:
+        share = min(1.0, made / (COPY_STEPS * 60))
+        known = symbols[: int(32 * (len(symbols) / 32) ** share)]
+        text = [random.choice(known) for _ in range(random.randint(4, 24 + int(48 * share)))]
+        made += 1
+        yield start + text + end + text, [False] * (len(start) + len(text) + len(end)) + [True] * len(text)
+
+
+def batches(examples: Iterator[Example], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(ids, targets): examples of like length together, some BATCH_TOKENS in all."""
+    random = Random(seed)
+    while True:
+        pool = sorted((next(examples) for _ in range(POOL)), key=lambda example: len(example[0]))
+        groups: list[list[Example]] = [[]]
+        for example in pool:
+            if groups[-1] and (len(groups[-1]) + 1) * len(example[0]) > BATCH_TOKENS:
+                groups.append([])
+            groups[-1].append(example)
+        random.shuffle(groups)
+        yield from map(padded, groups)
+
+
+def padded(group: list[Example]) -> tuple[Tensor, Tensor]:
+    width = max(len(ids) for ids, _ in group)
+    ids = torch.zeros(len(group), width, dtype=torch.long)
+    targets = torch.full((len(group), width), IGNORED)
+    for row, (tokens, trained) in enumerate(group):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        wanted = torch.tensor([t if is_trained else IGNORED for t, is_trained in zip(tokens, trained, strict=True)])
+        targets[row, : len(tokens) - 1] = wanted[1:]
+    return ids, targets
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+
+def loss_of(model: Qwen3ForCausalLM, ids: Tensor, targets: Tensor) -> Tensor:
+    """Causal attention needs no mask for padding that stands behind. Logits are made where they are asked for alone."""
+    wanted = targets != IGNORED
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids).last_hidden_state
+        logits = model.lm_head(hidden[wanted])
+    return nn.functional.cross_entropy(logits.float(), targets[wanted])
+
+
+def rate(step: int, steps: int) -> float:
+    if step < WARM_UP:
+        return PEAK_RATE * (step + 1) / WARM_UP
+    done = (step - WARM_UP) / max(1, steps - WARM_UP)
+    return LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95))
+
+
+def train(out: Path, steps: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    tokenizer = own_tokenizer.train(seed)
+    template = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
+    own_tokenizer.save(tokenizer, out, template)
+    model = new_model(own_tokenizer.VOCABULARY, tokenizer.token_to_id("<|im_end|>"))
+    optimizer = optimizer_of(model)
+    copying = batches(copies(tokenizer, seed + 1), seed)
+    talking = batches(conversations(tokenizer, seed + 2), seed)
+    began, seen, lost = time.monotonic(), 0, 0.0
+    for step in range(steps):
+        ids, targets = next(copying if step < COPY_STEPS else talking)
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps)
+        loss = loss_of(model, ids, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen, lost = seen + ids.numel(), lost + loss.item()
+        if step % 50 == 49:
+            spent = time.monotonic() - began
+            print(f"step {step + 1}  loss {lost / 50:.4f}  {seen / spent:.0f} tokens/s  {spent:.0f} s", flush=True)
+            lost = 0.0
+        if step % 500 == 499 or step == steps - 1:
+            model.save_pretrained(out)
+            if step >= COPY_STEPS:
+                print(measure(model, tokenizer, 200).line(), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    train(given.out, given.steps, given.seed)
+
+
+if __name__ == "__main__":
+    main()
