@@ -24,8 +24,10 @@ from tools.demo_model.measure import measure
 from tools.demo_model.render import pieces
 
 SEED = 20261126
-STEPS = 3800
-COPY_STEPS = 500
+STEPS = 3300
+MOST_COPY_STEPS = 1300
+COPY_ROWS = 64
+COPY_TOKENS = 64
 BATCH_TOKENS = 8192
 MAX_TOKENS = 1024
 PEAK_RATE = 1.5e-3
@@ -63,20 +65,38 @@ def conversations(tokenizer: Tokenizer, seed: int) -> Iterator[Example]:
             yield ids, trained
 
 
-def copies(tokenizer: Tokenizer, seed: int) -> Iterator[Example]:
-    """Random tokens, and the same again; from 32 different ones to all of them within COPY_STEPS."""
-    random = Random(seed)
-    first = len(own_tokenizer.SPECIAL) + len(own_tokenizer.MARKS)
-    symbols = list(range(first, own_tokenizer.VOCABULARY - len(own_tokenizer.MARKS)))
-    random.shuffle(symbols)
-    start, end = (tokenizer.encode(text).ids for text in ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"))
-    made = 0
-    while True:
-        share = min(1.0, made / (COPY_STEPS * 60))
-        known = symbols[: int(32 * (len(symbols) / 32) ** share)]
-        text = [random.choice(known) for _ in range(random.randint(4, 24 + int(48 * share)))]
-        made += 1
-        yield start + text + end + text, [False] * (len(start) + len(text) + len(end)) + [True] * len(text)
+class Copying:
+    """A few random tokens again and again: 32 different ones at first, and twice as many each time that they are mastered. A
+    large alphabet from the start teaches nothing in the time."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        first = len(own_tokenizer.SPECIAL) + len(own_tokenizer.MARKS)
+        self._symbols = list(range(first, own_tokenizer.VOCABULARY - len(own_tokenizer.MARKS)))
+        self._random.shuffle(self._symbols)
+        self.known = 32
+        self._losses: list[float] = []
+
+    @property
+    def is_mastered(self) -> bool:
+        return self.known > len(self._symbols)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        rows = []
+        for _ in range(COPY_ROWS):
+            pattern = self._random.choices(self._symbols[: self.known], k=self._random.randint(3, 20))
+            rows.append((pattern * (COPY_TOKENS // len(pattern) + 1))[:COPY_TOKENS])
+        ids = torch.tensor(rows)
+        targets = torch.full_like(ids, IGNORED)
+        targets[:, 20:-1] = ids[:, 21:]
+        return ids, targets
+
+    def saw(self, loss: float) -> None:
+        self._losses.append(loss)
+        recent = self._losses[-20:]
+        if len(recent) == 20 and sum(recent) / 20 < 0.3 * math.log(self.known):
+            self.known *= 2
+            self._losses.clear()
 
 
 def batches(examples: Iterator[Example], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -137,27 +157,44 @@ def train(out: Path, steps: int, seed: int) -> None:
     own_tokenizer.save(tokenizer, out, template)
     model = new_model(own_tokenizer.VOCABULARY, tokenizer.token_to_id("<|im_end|>"))
     optimizer = optimizer_of(model)
-    copying = batches(copies(tokenizer, seed + 1), seed)
+    learn_to_copy(model, optimizer, seed)
     talking = batches(conversations(tokenizer, seed + 2), seed)
     began, seen, lost = time.monotonic(), 0, 0.0
     for step in range(steps):
-        ids, targets = next(copying if step < COPY_STEPS else talking)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps)
-        loss = loss_of(model, ids, targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seen, lost = seen + ids.numel(), lost + loss.item()
+        ids, targets = next(talking)
+        loss = advance(model, optimizer, (ids, targets), rate(step, steps))
+        seen, lost = seen + ids.numel(), lost + loss
         if step % 50 == 49:
             spent = time.monotonic() - began
             print(f"step {step + 1}  loss {lost / 50:.4f}  {seen / spent:.0f} tokens/s  {spent:.0f} s", flush=True)
             lost = 0.0
         if step % 500 == 499 or step == steps - 1:
             model.save_pretrained(out)
-            if step >= COPY_STEPS:
-                print(measure(model, tokenizer, 200).line(), flush=True)
+            print(measure(model, tokenizer, 200).line(), flush=True)
+
+
+def learn_to_copy(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    copying = Copying(seed + 1)
+    for step in range(MOST_COPY_STEPS):
+        loss = advance(model, optimizer, copying.batch(), PEAK_RATE * min(1.0, (step + 1) / WARM_UP))
+        copying.saw(loss)
+        if step % 50 == 49:
+            print(f"copying {step + 1}  loss {loss:.4f}  {copying.known} symbols", flush=True)
+        if copying.is_mastered:
+            return
+
+
+def advance(
+    model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], learning_rate: float
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    loss = loss_of(model, *batch)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
 
 
 def main() -> None:
