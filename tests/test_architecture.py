@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "reload": {"config", "ledger.pricing"},
     "watch": set(),
     "calls": {"allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
-    "engine": {"protocol"},
+    "engine": {"protocol", "catalog", "home"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
     "config_schema": {"ledger.pricing", "limits", "protocol"},
