@@ -20,7 +20,7 @@ from naru.cli.models_local import local_models, print_local
 from naru.cli.models_pull import pull_model, remove_model
 from naru.cli.models_recommend import recommend
 from naru.cli.output import print_json, print_table
-from naru.errors import NotFound
+from naru.errors import NaruError, NotFound
 
 
 @click.group("models")
@@ -42,7 +42,12 @@ command.add_command(remove_model)
 def list_models(show_all: bool, only_local: bool, config_path: Path | None, as_json: bool) -> None:
     """Model names that a key can use here, and the models on this machine."""
     local = local_models(config.settings_of_process(config_path, {}).home)
-    data = None if only_local else _offered(show_all, config_path)
+    try:
+        data = None if only_local else _offered(show_all, config_path)
+    except NaruError:
+        if local and not as_json:  # they are here whatever became of the gateway
+            print_local(local)
+        raise
     if as_json:
         print_json({"local": local} if data is None else {"data": data, "local": local})
         return

@@ -28,7 +28,7 @@ from naru.engine.choose import HubFile, License
 from naru.engine.store import HubReference
 from naru.errors import ConfigError, Forbidden, NaruError, NotFound, Unauthorized, UpstreamBroken, UpstreamUnreachable
 
-CHUNK_BYTES = 1 << 20
+#: Between two pieces of a body.
 TIMEOUT_S = 30.0
 #: Tries in a row that bring nothing, and the pause between them.
 TRIES, PAUSE_S = 3, 1.0
@@ -156,7 +156,9 @@ class Hub:
                 if have and response.status_code != 206:  # the whole file: start again
                     output.truncate(0)
                     on_bytes(-have)
-                for chunk in response.iter_bytes(CHUNK_BYTES):
+                for (
+                    chunk
+                ) in response.iter_bytes():  # of any size: what waits to fill one would be lost with the connection
                     if output.tell() + len(chunk) > file.size:
                         return "more bytes came than the Hub stated"
                     output.write(chunk)

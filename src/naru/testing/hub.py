@@ -7,8 +7,8 @@
     await hub.stop()
 
 Served are the routes that the huggingface_hub library calls for models: information with sizes and digests, the tree, and
-`resolve`, which sends files of LFS on to another path, as the Hub sends them to its CDN. A card is the front matter of
-README.md. Each content has one commit, the digest of all its files; its branch is `main`.
+`resolve`, which sends files of LFS on to another host name (localhost), as the Hub sends them to its CDN. A card is the front
+matter of README.md. Each content has one commit, the digest of all its files; its branch is `main`.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ class FakeHub:
         digest = about["lfs"]["sha256"] if "lfs" in about else about["blobId"]
         headers = (("x-repo-commit", commit), ("etag", f'"{digest}"'), ("accept-ranges", "bytes"))
         if "lfs" in about:
-            linked = (("x-linked-etag", f'"{digest}"'), ("x-linked-size", str(about["size"])))
-            exchange.start(302, (*headers, *linked, ("location", f"/cdn/{repo}/{commit}/{path}")), 0)
+            place = f"http://localhost:{self.server.port}/cdn/{repo}/{commit}/{path}"
+            linked = (("x-linked-etag", f'"{digest}"'), ("x-linked-size", str(about["size"])), ("location", place))
+            exchange.start(302, (*headers, *linked), 0)
             exchange.end()
         else:
             await self._content(exchange, repo, path, headers)
