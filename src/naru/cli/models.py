@@ -1,4 +1,4 @@
-"""naru models list | show | aliases | fit | recommend"""
+"""naru models list | show | aliases | fit | recommend | pull | remove"""
 
 from __future__ import annotations
 
@@ -16,37 +16,55 @@ from naru.catalog.models import Model
 from naru.cli.backend import config_option, connect, json_option
 from naru.cli.models_fit import fit_model
 from naru.cli.models_folder import describe, is_path
+from naru.cli.models_local import local_models, print_local
+from naru.cli.models_pull import pull_model, remove_model
 from naru.cli.models_recommend import recommend
 from naru.cli.output import print_json, print_table
-from naru.errors import NotFound
+from naru.errors import NaruError, NotFound
 
 
 @click.group("models")
 def command() -> None:
-    """List and show the models that this gateway offers, and find what suits your task and hardware."""
+    """List and show the models that this gateway offers, find what suits your task and hardware, and download it."""
 
 
 command.add_command(fit_model)
 command.add_command(recommend)
+command.add_command(pull_model)
+command.add_command(remove_model)
 
 
 @command.command("list")
 @click.option("--all", "show_all", is_flag=True, help="The whole catalogue, not only what is enabled here.")
+@click.option("--local", "only_local", is_flag=True, help="Only the models on this machine; no gateway is asked.")
 @config_option
 @json_option
-def list_models(show_all: bool, config_path: Path | None, as_json: bool) -> None:
-    """Model names that a key can use here."""
+def list_models(show_all: bool, only_local: bool, config_path: Path | None, as_json: bool) -> None:
+    """Model names that a key can use here, and the models on this machine."""
+    local = local_models(config.settings_of_process(config_path, {}).home)
+    try:
+        data = None if only_local else _offered(show_all, config_path)
+    except NaruError:
+        if local and not as_json:  # they are here whatever became of the gateway
+            print_local(local)
+        raise
+    if as_json:
+        print_json({"local": local} if data is None else {"data": data, "local": local})
+        return
+    if data is not None:
+        rows = [(m["id"], m["label"], m["context"], m["source"], ", ".join(m["deployments"])) for m in data]
+        print_table(("model", "label", "context", "source", "deployments"), rows, "No models. `naru check` says why.")
+        if local:
+            click.echo()
+    if only_local or local:
+        print_local(local)
+
+
+def _offered(show_all: bool, config_path: Path | None) -> list[dict[str, Any]]:
     catalog = _catalog(config_path)
     if show_all:
-        data = [_summary(model) for model in catalog.models()]
-    else:
-        deployments = connect(config_path).request("GET", "/admin/deployments")["data"]
-        data = list(_enabled(catalog, deployments))
-    if as_json:
-        print_json({"data": data})
-        return
-    rows = [(m["id"], m["label"], m["context"], m["source"], ", ".join(m["deployments"])) for m in data]
-    print_table(("model", "label", "context", "source", "deployments"), rows, "No models. `naru check` says why.")
+        return [_summary(model) for model in catalog.models()]
+    return list(_enabled(catalog, connect(config_path).request("GET", "/admin/deployments")["data"]))
 
 
 def _enabled(catalog: Catalog, deployments: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
