@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from naru.cli.machine import copy_bandwidth, memory_bytes
+from naru.machine import copy_bandwidth, memory_bytes
 from naru.errors import ConfigError
 from tests.catalog.test_model_config import QWEN3
 from tests.process import command, environment

@@ -57,8 +57,24 @@ _WEATHER_TEXTS = (
     "특정 도시의 현재 날씨 조회", "특정 도시의 현재 날씨를 조회합니다", "도시의 날씨를 알려 준다", "현재 날씨", "Current weather of a city.",
     "Get the current weather in a given location", "Get weather", "Returns the weather for a city", "Look up the weather.", "",
 )  # fmt: skip
-_PLACE_TEXTS = ("", "", "도시 이름", "도시", "City name", "The city, e.g. Seoul", "The city and state", "Name of the city")
-_SUM_TEXTS = ("수식을 계산합니다", "계산기", "Evaluate an arithmetic expression.", "Calculate an expression", "A calculator.", "")
+_PLACE_TEXTS = (
+    "",
+    "",
+    "도시 이름",
+    "도시",
+    "City name",
+    "The city, e.g. Seoul",
+    "The city and state",
+    "Name of the city",
+)
+_SUM_TEXTS = (
+    "수식을 계산합니다",
+    "계산기",
+    "Evaluate an arithmetic expression.",
+    "Calculate an expression",
+    "A calculator.",
+    "",
+)
 _DISTRACTORS = (
     ("search_database", "데이터베이스를 검색합니다", "query"), ("search", "Search the web.", "query"), ("send_email", "Send an email.", "to"),
     ("get_time", "현재 시각", "timezone"), ("translate", "Translate a text.", "text"), ("read_file", "Read a file.", "path"),
@@ -250,7 +266,9 @@ def calls(ask: Ask, schema: Schema) -> list[tuple[str, Json]]:
 def result(random: Random, ask: Ask, number: int) -> Result:
     """Of call `number`. Tools differ in what they answer and how they call it."""
     if random.random() < 0.03:
-        error = random.choice(("timeout", "Unknown tool", "not found", "service unavailable", "invalid argument", "도시를 찾을 수 없음"))
+        error = random.choice(
+            ("timeout", "Unknown tool", "not found", "service unavailable", "invalid argument", "도시를 찾을 수 없음")
+        )
         return Result(json.dumps({"error": error}, ensure_ascii=False), error=error)
     if number >= len(ask.cities):
         value = str(random.choice((random.randint(-999, 99999), round(random.uniform(-99, 999), random.randint(1, 3)))))
@@ -365,7 +383,26 @@ def plan(ask: Ask, schema: Schema) -> str:
 def reading(ask: Ask, found: list[Result]) -> str:
     """Between the results and the answer."""
     values = ", ".join(each.error or each.value for each in found)
-    return f"도구의 결과: {values}. 이것으로 답한다." if ask.language == KO else f"The tools say: {values}. I answer with that."
+    return (
+        f"도구의 결과: {values}. 이것으로 답한다."
+        if ask.language == KO
+        else f"The tools say: {values}. I answer with that."
+    )
 
 
-__all__ = ["Ask", "Result", "Schema", "answer", "calls", "dressed", "has_final", "lacking", "make", "plan", "random_schema", "reading", "result", "why"]
+__all__ = [
+    "Ask",
+    "Result",
+    "Schema",
+    "answer",
+    "calls",
+    "dressed",
+    "has_final",
+    "lacking",
+    "make",
+    "plan",
+    "random_schema",
+    "reading",
+    "result",
+    "why",
+]

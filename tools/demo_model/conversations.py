@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from tools.demo_model import asks
-from tools.demo_model.words import EN, KO, LANGUAGES, REPLIES, SMALL_TALK, SYSTEM, other_text
+from tools.demo_model.words import KO, LANGUAGES, REPLIES, SMALL_TALK, SYSTEM, other_text
 
 Json = dict[str, Any]
 #: One request in so many is held out.
@@ -146,9 +146,7 @@ def _message(step: Step) -> Json:
 def written(step: Step) -> str:
     """What the model has to write after its reasoning: text or calls, as the template has them."""
     calls = [
-        '<tool_call>\n{"name": "%s", "arguments": %s}\n</tool_call>' % (name, json.dumps(arguments, ensure_ascii=False))
+        f'<tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments, ensure_ascii=False)}}}\n</tool_call>'
         for name, arguments in step.calls
     ]
     return step.content + "\n".join(calls)
-
-

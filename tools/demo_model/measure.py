@@ -47,7 +47,9 @@ def measure(model: Qwen3ForCausalLM, tokenizer: Tokenizer, count: int, invented:
     tally: dict[str, list[bool]] = defaultdict(list)
     for conversation in held_out(count, SEED + int(invented * 100), invented):
         exchange = conversation.exchanges[-1]
-        tally[exchange.kind + (", thinking" if exchange.thinks else "")].append(_is_right(model, tokenizer, conversation))
+        tally[exchange.kind + (", thinking" if exchange.thinks else "")].append(
+            _is_right(model, tokenizer, conversation)
+        )
     model.train()
     return Score({kind: (sum(rights), len(rights)) for kind, rights in tally.items()})
 
@@ -89,5 +91,3 @@ def _turns(exchange: Exchange, is_asked: bool) -> list[tuple[str, bool]]:
         told = "".join(f"\n<tool_response>\n{result}\n</tool_response>" for result in step.results)
         found.append((f"\n<|im_start|>user{told}<|im_end|>\n" if told else "\n", False))
     return found
-
-

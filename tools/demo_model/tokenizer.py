@@ -20,7 +20,16 @@ VOCABULARY = 4096
 CONVERSATIONS = 20_000
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 #: Tokens of their own that a decoder shows, as in Qwen3.
-MARKS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>", "<tools>", "</tools>")
+MARKS = (
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+    "<tools>",
+    "</tools>",
+)
 WORDS = r" ?[a-z]+|\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
 
 

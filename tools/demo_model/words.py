@@ -134,16 +134,64 @@ _TOPICS = {KO: _TOPICS_KO, EN: _TOPICS_EN}
 _OTHER = {KO: _OTHER_KO, EN: _OTHER_EN}
 
 _KO_SYLLABLES = "가나다라마바사아자차카타파하고노도로모보소오조초코토포호구누두루무부수우주추쿠투푸후강남당랑망방상앙장창항공농동롱몽봉송옹종총통퐁홍산천원진현영경민성빈은인선연월별들솔"
-_EN_STARTS = ("B", "C", "D", "F", "G", "H", "K", "L", "M", "N", "P", "R", "S", "T", "V", "W", "Z", "Br", "Dr", "Gl", "Kr", "St", "Tr", "Sh")
+_EN_STARTS = (
+    "B",
+    "C",
+    "D",
+    "F",
+    "G",
+    "H",
+    "K",
+    "L",
+    "M",
+    "N",
+    "P",
+    "R",
+    "S",
+    "T",
+    "V",
+    "W",
+    "Z",
+    "Br",
+    "Dr",
+    "Gl",
+    "Kr",
+    "St",
+    "Tr",
+    "Sh",
+)
 _EN_MIDDLES = ("a", "e", "i", "o", "u", "ar", "en", "il", "on", "ul", "or", "an", "ei", "ou")
-_EN_ENDS = ("ton", "burg", "ville", "mar", "dale", "field", "port", "ra", "na", "lo", "ka", "den", "wick", "stad", "polis", "ria", "")
+_EN_ENDS = (
+    "ton",
+    "burg",
+    "ville",
+    "mar",
+    "dale",
+    "field",
+    "port",
+    "ra",
+    "na",
+    "lo",
+    "ka",
+    "den",
+    "wick",
+    "stad",
+    "polis",
+    "ria",
+    "",
+)
 
 
 def invented_city(random: Random, language: str) -> str:
     """A name that no list has, for copying."""
     if language == KO:
         return "".join(random.choice(_KO_SYLLABLES) for _ in range(random.choice((2, 2, 3, 3, 4))))
-    return random.choice(_EN_STARTS) + random.choice(_EN_MIDDLES) + random.choice(("", "l", "n", "r", "s")) + random.choice(_EN_ENDS)
+    return (
+        random.choice(_EN_STARTS)
+        + random.choice(_EN_MIDDLES)
+        + random.choice(("", "l", "n", "r", "s"))
+        + random.choice(_EN_ENDS)
+    )
 
 
 def known_city(random: Random, language: str) -> str:

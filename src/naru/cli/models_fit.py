@@ -15,9 +15,9 @@ from naru.catalog.speed import Speed, speed_of
 from naru.catalog.ways import Way, billions, gb, inequality, terms, ways_to_fit
 from naru.cli.backend import json_option
 from naru.cli.exits import FAILED, OK
-from naru.cli.machine import copy_bandwidth, memory_bytes
 from naru.cli.output import print_json, print_table
 from naru.errors import BadRequest
+from naru.machine import copy_bandwidth, memory_bytes
 
 KINDS = {
     "dense": "a dense model on one GPU",

@@ -15,9 +15,9 @@ from naru.catalog.local_advice import local
 from naru.catalog.shapes import load_shapes
 from naru.cli.backend import config_option, json_option
 from naru.cli.exits import FAILED, OK
-from naru.cli.machine import memory_bytes
 from naru.cli.output import print_json, print_table
 from naru.errors import BadRequest
+from naru.machine import memory_bytes
 
 
 @click.command("recommend")

@@ -1,8 +1,8 @@
 """Answers under way: between the engine's thread, which makes pieces, and whoever wants events.
 
-    board = Switchboard(loop.call_soon_threadsafe)
-    backend = OpenVinoBackend(folder, board.deliver, options)
-    answer = Answer(backend, board, plans, listener)
+board = Switchboard(loop.call_soon_threadsafe)
+backend = OpenVinoBackend(folder, board.deliver, options)
+answer = Answer(backend, board, plans, listener)
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from naru.engine import constraints
 from naru.engine.history import prepare
 from naru.engine.parse.formats import Format, beginning
-from naru.engine.pictures import sounds_of, pictures_of
+from naru.engine.pictures import pictures_of, sounds_of
 from naru.engine.port import Decoding, Facts, Grammar, Prompt
 from naru.engine.template import Templates, Turn
 from naru.errors import BadRequest
@@ -74,13 +74,17 @@ class Rules(Struct, frozen=True):
     facts: Facts
 
 
-def plan_chat(request: Request, messages: Sequence[Json], tools: Sequence[Json], rules: Rules, now: datetime) -> Rendered:
+def plan_chat(
+    request: Request, messages: Sequence[Json], tools: Sequence[Json], rules: Rules, now: datetime
+) -> Rendered:
     """`messages` and `tools` as the caller wrote them, for the template. Raises BadRequest."""
     _refuse_unknown(request)
     kwargs = _kwargs(request.extra.get("chat_template_kwargs"))
     thinks = is_on(request.reasoning)
     if thinks is None:
-        thinks = next((kwargs[name] for name in ("enable_thinking", "thinking") if isinstance(kwargs.get(name), bool)), None)
+        thinks = next(
+            (kwargs[name] for name in ("enable_thinking", "thinking") if isinstance(kwargs.get(name), bool)), None
+        )
     switches = {} if thinks is None else _SWITCH_ON if thinks else _SWITCH_OFF
     choice = request.tool_choice
     has_calls = bool(tools) and (choice is None or choice.mode != "none")
@@ -104,7 +108,9 @@ def plan_chat(request: Request, messages: Sequence[Json], tools: Sequence[Json],
     formats = rules.formats | more
     if grammar is not None and thinks and Format.THINK in formats and not beginning(text[-4096:], formats).is_reasoning:
         text += "<think>\n"  # what the model would write by itself, were it not for the grammar
-    return Rendered(text, formats, request.tools if shown else (), grammar, _budget(request.reasoning, thinks), prepared)
+    return Rendered(
+        text, formats, request.tools if shown else (), grammar, _budget(request.reasoning, thinks), prepared
+    )
 
 
 class Rendered(Struct, frozen=True):
@@ -123,8 +129,8 @@ def plan(rendered: Rendered, ids: Sequence[int], request: Request, rules: Rules,
     room = rules.facts.context - len(ids)
     if room < 1:
         raise BadRequest(
-            f"The prompt has {len(ids)} tokens, and this model's context is {rules.facts.context}. Shorten the messages, or serve "
-            "the model with a larger context.",
+            f"The prompt has {len(ids)} tokens, and this model's context is {rules.facts.context}. Shorten the messages, or "
+            "serve the model with a larger context.",
             code="context_length_exceeded",
             param="messages",
         )
@@ -138,7 +144,9 @@ def plan(rendered: Rendered, ids: Sequence[int], request: Request, rules: Rules,
     if len(request.stop) > MAX_STOPS:
         raise BadRequest(f"`stop` has {len(request.stop)} texts; {MAX_STOPS} are taken.", param="stop")
     return Plan(
-        prompt=Prompt(ids, rendered.text, pictures_of(rendered.messages, rules.facts), sounds_of(rendered.messages, rules.facts)),
+        prompt=Prompt(
+            ids, rendered.text, pictures_of(rendered.messages, rules.facts), sounds_of(rendered.messages, rules.facts)
+        ),
         tail=tail,
         decoding=_decoding(request, rules, most, None if waits else rendered.grammar, adapter),
         formats=rendered.formats,
@@ -155,7 +163,13 @@ def _decoding(request: Request, rules: Rules, most: int, grammar: Grammar | None
 
     def value(name: str, otherwise: float) -> Any:
         given = getattr(asked, name)
-        return given if given is not None else getattr(usual, name, None) if getattr(usual, name, None) is not None else otherwise
+        return (
+            given
+            if given is not None
+            else getattr(usual, name, None)
+            if getattr(usual, name, None) is not None
+            else otherwise
+        )
 
     temperature = value("temperature", 1.0)
     if not 0 <= temperature <= 10:
@@ -186,8 +200,8 @@ def _logprobs(request: Request, facts: Facts) -> int | None:
     wanted = request.top_logprobs or 0
     if wanted > facts.most_logprobs:
         raise BadRequest(
-            f"{facts.library} tells the logprobs of {facts.most_logprobs or 'no'} other tokens; ask for `top_logprobs` of at most "
-            f"{facts.most_logprobs}.",
+            f"{facts.library} tells the logprobs of {facts.most_logprobs or 'no'} other tokens; ask for `top_logprobs` of at "
+            f"most {facts.most_logprobs}.",
             param="top_logprobs",
         )
     return wanted

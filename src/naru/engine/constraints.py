@@ -40,7 +40,9 @@ def of_choice(
         raise BadRequest("`tool_choice` asks for a call, but `tools` has no function to call.", param="tool_choice")
     tag = _native(offered, formats, is_parallel)
     if tag is not None:
-        return Grammar("structural_tag", json.dumps({"type": "structural_tag", "format": tag}, ensure_ascii=False)), frozenset()
+        return Grammar(
+            "structural_tag", json.dumps({"type": "structural_tag", "format": tag}, ensure_ascii=False)
+        ), frozenset()
     return Grammar("json_schema", _text(_list_schema(offered, is_parallel))), frozenset({Format.JSON_LIST})
 
 
@@ -61,10 +63,14 @@ def callable_tools(choice: ToolChoice | None, tools: Sequence[Tool | OpaqueTool]
 
 def _native(tools: Sequence[Tool], formats: Collection[Format], is_parallel: bool) -> Json | None:
     if Format.QWEN_XML in formats:
-        tags = [_tag(f"<tool_call>\n<function={t.name}>\n", "qwen_xml_parameter", t, "\n</function>\n</tool_call>") for t in tools]
+        tags = [
+            _tag(f"<tool_call>\n<function={t.name}>\n", "qwen_xml_parameter", t, "\n</function>\n</tool_call>")
+            for t in tools
+        ]
     elif Format.HERMES in formats:
         tags = [
-            _tag(f'<tool_call>\n{{"name": {_text(t.name)}, "arguments": ', "json_schema", t, "}\n</tool_call>") for t in tools
+            _tag(f'<tool_call>\n{{"name": {_text(t.name)}, "arguments": ', "json_schema", t, "}\n</tool_call>")
+            for t in tools
         ]
     else:
         return None
@@ -78,7 +84,12 @@ def _native(tools: Sequence[Tool], formats: Collection[Format], is_parallel: boo
 
 
 def _tag(begin: str, kind: str, tool: Tool, end: str) -> Json:
-    return {"type": "tag", "begin": begin, "content": {"type": kind, "json_schema": _schema(tool.parameters)}, "end": end}
+    return {
+        "type": "tag",
+        "begin": begin,
+        "content": {"type": kind, "json_schema": _schema(tool.parameters)},
+        "end": end,
+    }
 
 
 def _list_schema(tools: Sequence[Tool], is_parallel: bool) -> Json:

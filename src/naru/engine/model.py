@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -31,11 +32,23 @@ class Asked(Struct, frozen=True):
     request: Request
     plans: tuple[Plan, ...]
 
+    def seeded(self, random: Random) -> Asked:
+        """A request without a seed of its own gets one, or the library would sample the same for everybody."""
+        if self.request.sampling.seed is not None:
+            return self
+        plans = []
+        for each in self.plans:
+            decoding = msgspec.structs.replace(each.decoding, seed=random.getrandbits(31))
+            plans.append(msgspec.structs.replace(each, decoding=decoding))
+        return Asked(self.request, tuple(plans))
+
 
 class Model:
     """`names` are those that callers may write; `base:adapter` chooses an adapter. `now` is for templates that print a date."""
 
-    def __init__(self, names: Sequence[str], backend: Backend, templates: Templates, defaults: Defaults, now: Now) -> None:
+    def __init__(
+        self, names: Sequence[str], backend: Backend, templates: Templates, defaults: Defaults, now: Now
+    ) -> None:
         self.names = tuple(names)
         self.backend = backend
         formats = frozenset(each for name in templates.names for each in detect(templates.choose(name).source))

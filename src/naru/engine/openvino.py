@@ -7,6 +7,7 @@ asked for meanwhile, and hands out what came, all in one call. Prefix caching an
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,19 +21,18 @@ from naru.engine.port import Adapters, Decoding, Deliver, Facts, Grammar, Load, 
 from naru.engine.vocabulary import Vocabulary
 from naru.errors import ConfigError
 
-GIB = 1 << 30
 #: Prompt tokens computed in one step: more would hold up the answers that run beside it.
 STEP_TOKENS = 512
 
 
 class Options(Struct, frozen=True):
-    """`cache_gib` 0 lets the library grow the KV memory as it needs. `properties` are the device's, as OpenVINO names them."""
+    """`cache_gib`: KV memory, in whole GiB. `properties` are the device's, as OpenVINO names them."""
 
     context: int
     end_ids: frozenset[int]
     device: str = "CPU"
     max_streams: int = 16
-    cache_gib: float = 0.0
+    cache_gib: float = 1.0
     adapters: Adapters = {}
     takes_images: bool = False
     properties: dict[str, Any] = {}
@@ -74,9 +74,10 @@ class OpenVinoBackend:
             library=f"openvino-genai {self._genai.__version__.split('-')[0]}",
             device=options.device,
             context=options.context,
-            end_ids=options.end_ids,
+            end_ids=options.end_ids or frozenset({int(self._tokenizer.get_eos_token_id())}),
             adapters=tuple(sorted(options.adapters)),
             takes_images=options.takes_images,
+            template=str(self._tokenizer.get_original_chat_template()) if path.is_file() else "",
         )
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()
@@ -194,7 +195,9 @@ class OpenVinoBackend:
                 reason = output.finish_reason
         status = handle.get_status().name
         if status in ("IGNORED", "CANCEL", "STOP"):
-            return Piece(ids, ending="error", error="The KV memory has no room for this request; use a larger cache_gb.")
+            return Piece(
+                ids, ending="error", error="The KV memory has no room for this request; use a larger cache_gb."
+            )
         if reason is None:
             return None
         ending = {"STOP": "stop", "LENGTH": "length"}.get(reason.name, "")
@@ -218,7 +221,7 @@ class OpenVinoBackend:
     def _open(self, path: Path) -> Any:
         options = self._options
         scheduler = self._genai.SchedulerConfig()
-        scheduler.cache_size = options.cache_gib
+        scheduler.cache_size = math.ceil(options.cache_gib)  # the library counts whole GiB
         scheduler.max_num_seqs = options.max_streams
         scheduler.max_num_batched_tokens = STEP_TOKENS
         scheduler.dynamic_split_fuse = True

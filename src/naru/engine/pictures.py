@@ -20,7 +20,9 @@ def pictures_of(messages: Sequence[Json], facts: Facts) -> tuple[bytes, ...]:
     """In the order in which they stand. Raises BadRequest where the model has no eyes, or the data is not base64."""
     found = tuple(_picture(part) for part in _parts(messages, ("image_url", "image")))
     if found and not facts.takes_images:
-        raise BadRequest("This model takes no pictures; send it text alone.", code="unsupported_content", param="messages")
+        raise BadRequest(
+            "This model takes no pictures; send it text alone.", code="unsupported_content", param="messages"
+        )
     return found
 
 

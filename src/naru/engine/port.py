@@ -7,7 +7,7 @@ of one step together, so that the receiver crosses into its own thread once a st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -77,7 +77,8 @@ Deliver = Callable[[Sequence[tuple[int, Piece]]], None]
 
 
 class Facts(Struct, frozen=True):
-    """`context` is in tokens, prompt and answer together. `library` with its version. `end_ids` stop a generation."""
+    """`context` is in tokens, prompt and answer together. `library` with its version. `end_ids` stop a generation. `template` is
+    the chat template of a model file that has it inside (GGUF); elsewhere it is a file of its own."""
 
     library: str
     device: str
@@ -88,6 +89,7 @@ class Facts(Struct, frozen=True):
     takes_audio: bool = False
     has_grammars: bool = True
     most_logprobs: int = 0
+    template: str = ""
 
 
 class Load(Struct, frozen=True):
@@ -125,6 +127,7 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """A model that embeds. Blocking, one call at a time; vectors have length 1."""
 
@@ -136,6 +139,7 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
 class Reranker(Protocol):
     """A model that judges documents. Blocking, one call at a time."""
 

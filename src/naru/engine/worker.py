@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
-import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request as WebRequest
@@ -20,7 +19,7 @@ from starlette.routing import Route
 
 from naru.engine.answers import Answer, Switchboard
 from naru.engine.meter import Meter
-from naru.engine.model import Asked, Model
+from naru.engine.model import Model
 from naru.engine.port import Embedder, Reranker
 from naru.engine.vectors import embedded, ranked
 from naru.errors import BadRequest, InternalError, MethodNotAllowed, NaruError, NotFound, Overloaded
@@ -89,24 +88,11 @@ class Worker:
         if not isinstance(model, Model):
             raise BadRequest(f"{self.names[0]} does not write text: it {_what(model)}.", code="unsupported_endpoint")
         asked = model.chat(envelope) if dialect is OPENAI_CHAT else model.completions(envelope)
-        asked = self._seeded(asked)
         number = f"{self.random.getrandbits(64):016x}"
         start = Start(f"chatcmpl-{number}", envelope.model, int(self.clock.now()), dialect=dialect.name)
         reply = (Streamed if envelope.is_stream else Whole)(exchange, dialect, envelope, start, self.meter, self._now())
-        answer = Answer(model.backend, self.board, asked.plans, reply, f"call_{number}_")
+        answer = Answer(model.backend, self.board, asked.seeded(self.random).plans, reply, f"call_{number}_")
         exchange.listener = Hangup(answer)
-
-    def _seeded(self, asked: Asked) -> Asked:
-        """A request without a seed of its own gets one, or the library would sample the same for everybody."""
-        if asked.request.sampling.seed is not None:
-            return asked
-        plans = [
-            msgspec.structs.replace(
-                plan, decoding=msgspec.structs.replace(plan.decoding, seed=self.random.getrandbits(31))
-            )
-            for plan in asked.plans
-        ]
-        return Asked(asked.request, tuple(plans))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -114,26 +100,30 @@ class Worker:
     async def _embed(self, exchange: Exchange) -> None:
         envelope = EMBEDDINGS.read(exchange.payload)
         self._check(envelope)
-        if isinstance(self.model, Model) or not hasattr(self.model, "embed"):
-            raise BadRequest(f"{self.names[0]} does not embed: it {_what(self.model)}.", code="unsupported_endpoint")
+        model = self.model
+        if not isinstance(model, Embedder):
+            raise BadRequest(f"{self.names[0]} does not embed: it {_what(model)}.", code="unsupported_endpoint")
         request = EMBEDDINGS.decode_request(envelope)
         async with self._lock:
-            response = await asyncio.to_thread(embedded, self.model, request)
+            response = await asyncio.to_thread(embedded, model, request)
         exchange.reply(200, JSON, EMBEDDINGS.encode_response(response, envelope))
 
     async def _rank(self, exchange: Exchange) -> None:
         envelope = RERANK.read(exchange.payload)
         self._check(envelope)
-        if isinstance(self.model, Model) or not hasattr(self.model, "scores"):
-            raise BadRequest(f"{self.names[0]} does not rerank: it {_what(self.model)}.", code="unsupported_endpoint")
+        model = self.model
+        if not isinstance(model, Reranker):
+            raise BadRequest(f"{self.names[0]} does not rerank: it {_what(model)}.", code="unsupported_endpoint")
         request = RERANK.decode_request(envelope)
         async with self._lock:
-            response = await asyncio.to_thread(ranked, self.model, request)
+            response = await asyncio.to_thread(ranked, model, request)
         exchange.reply(200, JSON, RERANK.encode_response(response, envelope))
 
     def _check(self, envelope: Envelope) -> None:
         if envelope.model not in self.names:
-            raise NotFound(f"This engine serves {', '.join(self.names)}; it has no {envelope.model!r}.", code="model_not_found")
+            raise NotFound(
+                f"This engine serves {', '.join(self.names)}; it has no {envelope.model!r}.", code="model_not_found"
+            )
 
     # --- The rest ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +137,7 @@ class Worker:
         )
 
     async def _health(self, request: WebRequest) -> Response:
-        about = {"status": "ok", "models": list(self.served)}
+        about: dict[str, object] = {"status": "ok", "models": list(self.served)}
         if isinstance(self.model, Model):
             facts = self.model.backend.facts
             about |= {"engine": facts.library, "device": facts.device, "context": facts.context}
@@ -169,7 +159,7 @@ class Worker:
 def _what(model: object) -> str:
     if isinstance(model, Model):
         return "writes text (/v1/chat/completions)"
-    return "embeds (/v1/embeddings)" if hasattr(model, "embed") else "reranks (/v1/rerank)"
+    return "embeds (/v1/embeddings)" if isinstance(model, Embedder) else "reranks (/v1/rerank)"
 
 
 def refuse(exchange: Exchange, error: NaruError) -> None:

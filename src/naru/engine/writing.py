@@ -34,7 +34,9 @@ class Continuation(Struct, frozen=True):
 class Writer:
     """`output` and `reasoning` count the tokens that the model wrote; what was put in for it is not among them."""
 
-    def __init__(self, plan: Plan, vocabulary: Vocabulary, encode: Encode, choice: int = 0, call_prefix: str = "call_") -> None:
+    def __init__(
+        self, plan: Plan, vocabulary: Vocabulary, encode: Encode, choice: int = 0, call_prefix: str = "call_"
+    ) -> None:
         self._plan = plan
         self._vocabulary = vocabulary
         self._encode = encode
@@ -105,12 +107,17 @@ class Writer:
         self._ids += self._encode(put_in)
         left = self._plan.decoding.max_tokens - self.output
         decoding = msgspec.structs.replace(
-            self._plan.decoding, max_tokens=max(1, left), seed=self._seed, grammar=self._later or self._plan.decoding.grammar
+            self._plan.decoding,
+            max_tokens=max(1, left),
+            seed=self._seed,
+            grammar=self._later or self._plan.decoding.grammar,
         )
         self._later = None
         whole = self._plan.prompt
         prompt = msgspec.structs.replace(
-            whole, ids=[*whole.ids, *self._ids], text=whole.text + self._text_of(self._ids) if whole.images else whole.text
+            whole,
+            ids=[*whole.ids, *self._ids],
+            text=whole.text + self._text_of(self._ids) if whole.images else whole.text,
         )
         self.continuation = Continuation(prompt, decoding)
         return events

@@ -11,6 +11,7 @@ from naru.errors import ConfigError
 MEMINFO = Path("/proc/meminfo")
 #: The limit of the container, where there is one.
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 #: Far larger than any cache that one core fills, small enough for every machine.
 COPIED_BYTES = 96 << 20
 TRIES = 5
@@ -33,6 +34,17 @@ def memory_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT) -> int:
     except OSError:  # no such limit on this system
         return total
     return min(total, int(allowed)) if allowed.isdecimal() else total
+
+
+def free_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT, used: Path = CGROUP_USED) -> int:
+    """Of that, what programs can have now: caches of files count as free."""
+    total = memory_bytes(meminfo, limit)
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    available = int(match[1]) * 1024 if match else total
+    try:
+        return min(available, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # no limit, or none that is a number ("max")
+        return available
 
 
 def copy_bandwidth(size: int = COPIED_BYTES, limit_s: float = LIMIT_S) -> int:

@@ -1,0 +1,151 @@
+"""From model files to a model that is ready: checks first, then the engine that suits, then what the files say of decoding."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from naru.engine import openvino
+from naru.engine.answers import Switchboard
+from naru.engine.check import check, need
+from naru.engine.files import ModelFiles
+from naru.engine.model import Model, Now, defaults_of, read_json, templates_of
+from naru.engine.port import Adapters, Backend, Embedder, Reranker
+from naru.engine.template import ChatTemplate, Templates
+from naru.errors import ConfigError
+
+ENGINES = ("openvino", "transformers")
+GIB = 1 << 30
+#: Without a word on it a model is served with at most this context: a KV cache for more is memory that most never use.
+USUAL_CONTEXT = 8_192
+USUAL_STREAMS = 16
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What the operator asked for. `context` 0: the model's own, at most USUAL_CONTEXT. `quant`: 8bit | 4bit, at load, for
+    files that are not quantised. `cache_gib` 0: see the function of that name."""
+
+    engine: str = "auto"
+    device: str = "CPU"
+    context: int = 0
+    max_streams: int = USUAL_STREAMS
+    cache_gib: float = 0.0
+    quant: str = ""
+    adapters: Adapters = {}
+    names: tuple[str, ...] = ()
+
+
+def engine_for(files: ModelFiles, wanted: str) -> str:
+    """OpenVINO for what it reads, Transformers for the rest. Raises ConfigError for an unknown name."""
+    if wanted != "auto":
+        if wanted not in ENGINES:
+            raise ConfigError(f"There is no engine {wanted!r}. Engines: auto, {', '.join(ENGINES)}.")
+        return wanted
+    return "transformers" if files.kind == "safetensors" else "openvino"
+
+
+def open_model(
+    files: ModelFiles, wanted: Wanted, board: Switchboard, now: Now, free_bytes: int
+) -> Model | Embedder | Reranker:
+    """Blocks for as long as the weights take to load. Raises ConfigError, before anything is loaded where it can be told.
+    `free_bytes` is the memory that it may take."""
+    engine = engine_for(files, wanted.engine)
+    context = wanted.context or min(files.context or USUAL_CONTEXT, USUAL_CONTEXT)
+    check(files, engine, free_bytes, context, 1)
+    _need(engine)
+    if files.task in ("embedding", "rerank"):
+        return _reader(files, engine, wanted.device)
+    if files.task == "speech":
+        raise ConfigError(f"{files.name} turns speech into text, which this version's engines do not serve.")
+    if not wanted.cache_gib:
+        wanted = msgspec.structs.replace(wanted, cache_gib=cache_gib(files, context, wanted.max_streams, free_bytes))
+    backend = _backend(files, engine, wanted, context, board)
+    folder = files.path if files.path.is_dir() else files.path.parent
+    names = wanted.names or (files.name,)
+    return Model(names, backend, _templates(files, backend), defaults_of(folder), now)
+
+
+def cache_gib(files: ModelFiles, context: int, streams: int, free_bytes: int) -> int:
+    """KV memory for all streams, or half of what the weights leave, whichever is less; at least one GiB. It is only touched as
+    it is used; where it runs out, the library sets answers aside and computes them again."""
+    one = need(files, free_bytes, context, 1)
+    left = free_bytes - one.weights - one.buffers
+    return max(1, min(math.ceil(one.cache * streams / GIB), left // 2 // GIB))
+
+
+def _need(engine: str) -> None:
+    package, extra = {"openvino": ("openvino_genai", "local"), "transformers": ("transformers", "transformers")}[engine]
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"The {engine} engine needs another package: pip install 'naru[{extra}]'.")
+
+
+def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board: Switchboard) -> Backend:
+    adapters = {each.name: str(each.path) for each in files.adapters} | dict(wanted.adapters)
+    if engine == "transformers":
+        from naru.engine.hf.backend import TransformersBackend
+        from naru.engine.hf.options import Options
+
+        options = Options(
+            device=wanted.device.lower(),
+            context=context,
+            max_streams=wanted.max_streams,
+            quant=wanted.quant,
+            adapters=adapters,
+        )
+        return TransformersBackend(files.path, board.deliver, options)
+    if wanted.quant:
+        raise ConfigError(
+            f"{files.name} is quantised in its files already; --quant is for the Transformers engine, which does it at load."
+        )
+    return openvino.OpenVinoBackend(
+        files.path,
+        board.deliver,
+        openvino.Options(
+            context=context,
+            end_ids=_end_ids(files),
+            device=wanted.device,
+            max_streams=wanted.max_streams,
+            cache_gib=wanted.cache_gib,
+            adapters=adapters,
+            takes_images=files.task == "vision",
+        ),
+    )
+
+
+def _reader(files: ModelFiles, engine: str, device: str) -> Embedder | Reranker:
+    from naru.engine import embedding, rerank
+
+    if engine == "openvino":
+        opened: Any = embedding.OpenVinoEmbedder if files.task == "embedding" else rerank.OpenVinoReranker
+    else:
+        opened = embedding.TransformersEmbedder if files.task == "embedding" else rerank.TransformersReranker
+    return opened(files.path, device)  # type: ignore[no-any-return]
+
+
+def _end_ids(files: ModelFiles) -> frozenset[int]:
+    """generation_config.json goes before config.json; a .gguf file says it in its head, which the library reads."""
+    if not files.path.is_dir():
+        return frozenset()
+    for name in ("generation_config.json", "config.json"):
+        found = ids_in(read_json(files.path / name).get("eos_token_id"))
+        if found:
+            return found
+    return frozenset()
+
+
+def ids_in(value: Any) -> frozenset[int]:
+    """One id or a list of them."""
+    listed: Sequence[Any] = value if isinstance(value, list) else [value]
+    return frozenset(each for each in listed if isinstance(each, int) and not isinstance(each, bool))
+
+
+def _templates(files: ModelFiles, backend: Backend) -> Templates:
+    if files.path.is_dir():
+        return templates_of(files.path)
+    source = backend.facts.template
+    return Templates({"default": ChatTemplate(source, str(files.path))} if source else {}, str(files.path))
