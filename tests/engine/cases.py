@@ -146,6 +146,8 @@ CALLS = (
     q("T04-garbage-then-valid", "<tool_call>oops</tool_call>\n" + one("{}"), "<tool_call>oops</tool_call>", ("f", "{}")),
     q("T04-single-quotes", "<tool_call>{'name': 'f'}</tool_call>", "<tool_call>{'name': 'f'}</tool_call>"),
     q("T05-no-end-tag", '<tool_call>\n{"name": "f", "arguments": {"i": 1}}', "", ("f", '{"i": 1}')),
+    q("T05-mid-end-tag", '<tool_call>\n{"name": "f", "arguments": {"i": 1}}\n</tool_c', "", ("f", '{"i": 1}')),
+    q("T05-next-mid-tag", one("{}") + "\n<tool_c", "<tool_c", ("f", "{}")),
     q("T05-mid-arguments", '<tool_call>\n{"name": "f", "arguments": {"s": "ab', "", ("f", '{"s": "ab'), finish="length"),
     q("T05-mid-name", '<tool_call>\n{"name": "f', '<tool_call>\n{"name": "f'),
     q("T05-last-cut", one("{}") + '\n<tool_call>\n{"name": "g", "arguments": {"i"', "", ("f", "{}"), ("g", '{"i"'), finish="length"),

@@ -93,8 +93,8 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
         options = Options(
             device=wanted.device.lower(),
             context=context,
-            max_streams=wanted.max_streams,
-            quant=wanted.quant,
+            max_running=wanted.max_streams,
+            quant=wanted.quant,  # type: ignore[arg-type]  # one of those
             adapters=adapters,
         )
         return TransformersBackend(files.path, board.deliver, options)

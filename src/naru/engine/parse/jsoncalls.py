@@ -104,6 +104,8 @@ class JsonCalls:
             if found != self._closer:
                 cursor.back(len(found))
             return Status.DONE if self._has_called else Status.BROKEN
+        if self._has_called and cursor.is_at_cut(self._ends):
+            return Status.MORE
         char = cursor.peek()
         if char == "{":
             if not cursor.is_marked:

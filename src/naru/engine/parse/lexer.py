@@ -106,6 +106,13 @@ class Cursor:
             return ""
         return None if left == 0 or self._text[self._pos :] in terminals.prefixes else ""
 
+    def is_at_cut(self, terminals: Terminals) -> bool:
+        """Whether the text ends here within a literal; what there is of it is taken."""
+        is_cut = self.is_final and self._text[self._pos :] in terminals.prefixes
+        if is_cut:
+            self.take(len(self._text) - self._pos)
+        return is_cut
+
     def back(self, size: int) -> None:
         """Gives back the last `size` characters of what the latest call took."""
         self._pos -= size
