@@ -9,7 +9,7 @@ from naru.engine.vocabulary import Vocabulary, byte_letters
 
 TAGS = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think>", "</think>")
 END = 257
-_IDS = {letter: byte for letter, byte in byte_letters().items()} | {tag: 256 + n for n, tag in enumerate(TAGS)}
+_IDS = dict(byte_letters().items()) | {tag: 256 + n for n, tag in enumerate(TAGS)}
 _SPLIT = re.compile("|".join(map(re.escape, TAGS)))
 
 

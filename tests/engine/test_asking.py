@@ -83,8 +83,10 @@ def test_a_budget_that_would_eat_the_answer_leaves_a_quarter_of_it() -> None:
 
 def test_a_schema_binds_at_once_where_nothing_is_thought_first() -> None:
     found = asked(rules(), response_format=FORMAT)
-    assert found.decoding.grammar is not None and found.decoding.grammar.kind == "json_schema"
-    assert json.loads(found.decoding.grammar.text) == SCHEMA and found.later is None
+    assert found.decoding.grammar is not None
+    assert found.decoding.grammar.kind == "json_schema"
+    assert json.loads(found.decoding.grammar.text) == SCHEMA
+    assert found.later is None
     assert asked(rules(), response_format={"type": "text"}).decoding.grammar is None
 
 
@@ -93,24 +95,29 @@ def test_a_schema_waits_for_the_end_of_the_thought() -> None:
         asked(rules(ALWAYS), response_format=FORMAT),
         asked(rules(), response_format=FORMAT, enable_thinking=True),
     ):
-        assert found.decoding.grammar is None and found.later is not None
+        assert found.decoding.grammar is None
+        assert found.later is not None
         assert found.prompt.text.endswith("<think>\n")
 
 
 def test_a_required_call_is_written_in_the_models_own_form() -> None:
     found = asked(rules(), tools=[TOOL], tool_choice="required", enable_thinking=False)
-    assert found.decoding.grammar is not None and found.decoding.grammar.kind == "structural_tag"
+    assert found.decoding.grammar is not None
+    assert found.decoding.grammar.kind == "structural_tag"
     tag = json.loads(found.decoding.grammar.text)["format"]
-    assert tag["tags"][0]["begin"] == '<tool_call>\n{"name": "f", "arguments": ' and tag["at_least_one"]
+    assert tag["tags"][0]["begin"] == '<tool_call>\n{"name": "f", "arguments": '
+    assert tag["at_least_one"]
     assert not tag["stop_after_first"]
     one = asked(rules(), tools=[TOOL], tool_choice="required", parallel_tool_calls=False)
-    assert one.decoding.grammar is not None and json.loads(one.decoding.grammar.text)["format"]["stop_after_first"]
+    assert one.decoding.grammar is not None
+    assert json.loads(one.decoding.grammar.text)["format"]["stop_after_first"]
 
 
 def test_a_model_without_a_form_of_its_own_writes_a_list() -> None:
     plain = "{{ messages[0].content }}{{ tools }}<|im_start|>assistant\n"
     found = asked(rules(plain), tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f"}})
-    assert Format.JSON_LIST in found.formats and found.decoding.grammar is not None
+    assert Format.JSON_LIST in found.formats
+    assert found.decoding.grammar is not None
     schema = json.loads(found.decoding.grammar.text)
     assert schema["items"]["anyOf"][0]["properties"]["name"] == {"const": "f"}
 

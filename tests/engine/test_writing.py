@@ -94,12 +94,15 @@ def test_a_budget_ends_the_thought_after_so_many_tokens_whatever_the_pieces(size
 def test_a_budget_of_nothing_starts_behind_the_thought() -> None:
     _, events, begun = run(plan(THINKING, budget=0), ["yes"])
     assert decode(begun[0].prompt.ids) == THINKING + BUDGET_TEXT
-    assert said(events, Text) == "yes" and not said(events, Reasoning)
+    assert said(events, Text) == "yes"
+    assert not said(events, Reasoning)
 
 
 def test_a_thought_within_its_budget_is_left_alone() -> None:
-    writer, events, begun = run(plan(THINKING, budget=20), ["short\n</think>\n\nyes"])
-    assert len(begun) == 1 and said(events, Reasoning) == "short" and said(events, Text) == "yes"
+    _writer, events, begun = run(plan(THINKING, budget=20), ["short\n</think>\n\nyes"])
+    assert len(begun) == 1
+    assert said(events, Reasoning) == "short"
+    assert said(events, Text) == "yes"
 
 
 def test_a_call_inside_a_thought_is_not_cut() -> None:
@@ -121,35 +124,41 @@ def test_a_grammar_holds_from_the_end_of_the_thought() -> None:
 
 def test_a_budget_and_a_grammar_end_in_one_continuation() -> None:
     _, events, begun = run(plan(THINKING, budget=2, later=SCHEMA), ["hmmmm", "{}"])
-    assert len(begun) == 2 and begun[1].decoding.grammar == SCHEMA
-    assert said(events, Reasoning) == "hm" and said(events, Text) == "{}"
+    assert len(begun) == 2
+    assert begun[1].decoding.grammar == SCHEMA
+    assert said(events, Reasoning) == "hm"
+    assert said(events, Text) == "{}"
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_a_stop_text_ends_the_answer_before_it(sizes: list[int]) -> None:
     writer, events, _ = run(plan(stops=("STOP",)), ["one STO two STOP three"], sizes)
     assert said(events, Text) == "one STO two "
-    assert choice(events).finish_reason == "stop" and choice(events).stop_sequence == "STOP"
+    assert choice(events).finish_reason == "stop"
+    assert choice(events).stop_sequence == "STOP"
     assert writer.is_done
 
 
 def test_stop_texts_do_not_look_into_thoughts_and_calls() -> None:
     call = '<tool_call>\n{"name": "f", "arguments": {"a": "STOP"}}\n</tool_call>'
     _, events, _ = run(plan(stops=("STOP",)), ["<think>\nSTOP\n</think>\n\nok ST\n" + call])
-    assert said(events, Reasoning) == "STOP" and said(events, Text) == "ok ST"
+    assert said(events, Reasoning) == "STOP"
+    assert said(events, Text) == "ok ST"
     assert [part.arguments for part in choice(events).parts if isinstance(part, ToolCall)] == ['{"a": "STOP"}']
 
 
 def test_a_stop_text_at_the_very_end_is_found_when_the_text_ends() -> None:
     _, events, _ = run(plan(stops=("\n\nX",)), ["<think>\n\n</think>\n\nab\n\nX"])
-    assert said(events, Text) == "ab" and choice(events).stop_sequence == "\n\nX"
+    assert said(events, Text) == "ab"
+    assert choice(events).stop_sequence == "\n\nX"
 
 
 def test_a_failure_of_the_library_is_an_error_and_no_finish() -> None:
     writer = Writer(plan(), VOCABULARY, encode)
     writer.begin()
     assert writer.take(Piece(encode("ab"), ending="error", error="no memory"))
-    assert writer.is_done and writer.error == "no memory"
+    assert writer.is_done
+    assert writer.error == "no memory"
     assert writer.take(Piece(encode("more"))) == []
 
 
