@@ -25,6 +25,7 @@ COMMANDS = {
     "budgets": ("naru.cli.budgets", "How much may be spent, by whom, in which time."),
     "credits": ("naru.cli.credits", "Prepaid credits and redemption codes."),
     "models": ("naru.cli.models", "List and show the models that this gateway offers."),
+    "tune": ("naru.cli.tune", "Fine-tune a local model on your own examples."),
     "usage": ("naru.cli.usage", "Who used what, and what it cost."),
     "ledger": ("naru.cli.ledger", "Check the books, and export them."),
     "explain": ("naru.cli.explain", "What would happen to a request, without sending it."),

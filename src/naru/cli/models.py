@@ -14,8 +14,8 @@ from naru import config
 from naru.catalog import Catalog, load_catalog
 from naru.catalog.models import Model
 from naru.cli.backend import config_option, connect, json_option
-from naru.cli.models_fit import fit_model
 from naru.cli.machine import free_bytes
+from naru.cli.models_fit import fit_model
 from naru.cli.models_folder import describe, is_path
 from naru.cli.models_local import is_here, local_models, print_local
 from naru.cli.models_pull import pull_model, remove_model

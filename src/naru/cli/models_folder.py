@@ -36,7 +36,8 @@ def describe(model: str, home: Path, now: datetime, free: int) -> dict[str, Any]
     templates = load(path if path.is_dir() else path.parent)
     if not templates.names and files is None:
         raise NotFound(
-            f"{path} has no chat template: neither chat_template.jinja nor one in tokenizer_config.json; and it is no model: {problem}"
+            f"{path} has no chat template: neither chat_template.jinja nor one in tokenizer_config.json; nor is it a model: "
+            f"{problem}"
         )
     shown = [{"name": name, **_template(templates.choose(name), now)} for name in templates.names]
     about = {"problem": problem} if files is None else _files(files, free)
