@@ -285,6 +285,18 @@ async def test_removing_keeps_what_others_use(fake: FakeHub, here: Here) -> None
         remove(here.home, parse_reference(REPO))
 
 
+async def test_a_blob_that_repositories_share_is_only_unlinked(fake: FakeHub, here: Here, tmp_path: Path) -> None:
+    """A newer library keeps large files once for all repositories; its file is not this model's to delete."""
+    pulled = await here.pull()
+    blob = (Path(pulled.folder) / WEIGHTS).resolve()
+    shared = tmp_path / "shared"
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    remove(here.home, parse_reference(REPO))
+    assert shared.is_file()
+    assert not blob.is_symlink()
+
+
 async def test_the_licence_is_the_cards(fake: FakeHub, here: Here) -> None:
     assert (await here.plan()).listing.license == License("apache-2.0")
     (fake.root / REPO / "README.md").write_text(
