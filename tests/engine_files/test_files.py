@@ -217,11 +217,12 @@ def test_the_context_of_a_part_counts(tmp_path: Path) -> None:
 
 
 def test_adapters_are_found_by_the_base_that_they_name(tmp_path: Path) -> None:
-    """In the model's own folder, and in NARU_HOME by name or by path; those of other models are not."""
+    """In the model's own folder first, then in NARU_HOME by name or by path; those of other models are not."""
     model, home = models.safetensors(tmp_path / "tiny"), tmp_path / "home"
     models.adapter(model / "adapters" / "own", "whatever")
     models.adapter(home / "adapters" / "named", "tiny", r=4)
     models.adapter(home / "adapters" / "placed", str(model))
+    models.adapter(home / "adapters" / "own", "tiny", r=2)
     models.adapter(home / "adapters" / "foreign", "other", r="broken")
     found = resolve(str(model), home).adapters
     assert [(adapter.name, adapter.rank) for adapter in found] == [("named", 4), ("own", 8), ("placed", 8)]

@@ -189,6 +189,8 @@ async def test_a_gated_repository_wants_a_token(fake: FakeHub, here: Here) -> No
     with pytest.raises(Forbidden, match="gated"):
         await here.pull(token="hf_bad")
     await here.pull(token="hf_good")
+    told = {request.path.split("/")[1] for request in fake.server.received if request.header("authorization")}
+    assert told == {"api", "Org"}, "the other host to which LFS files are sent on is not told the token"
 
 
 async def test_what_is_not_there_is_named(fake: FakeHub, here: Here) -> None:
