@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
 
 from naru.engine.choose import HubFile, License
 from naru.engine.files import resolve
@@ -96,12 +96,22 @@ async def test_a_model_is_pulled_whole(fake: FakeHub, here: Here) -> None:
 
 async def test_the_cache_is_the_one_that_other_programs_read(fake: FakeHub, here: Here) -> None:
     """The library itself finds every file of the branch without a network."""
-    import huggingface_hub
-
     await here.pull()
     found = huggingface_hub.try_to_load_from_cache(REPO, WEIGHTS, cache_dir=here.cache, revision="main")
     assert isinstance(found, str)
     assert Path(found).stat().st_size > 400_000
+
+
+async def test_the_stand_in_answers_the_librarys_other_questions(fake: FakeHub, here: Here) -> None:
+    """The tree with sizes and digests, and one file's metadata, as the library itself asks for them."""
+    api = huggingface_hub.HfApi(endpoint=here.endpoint)
+    tree = await asyncio.to_thread(lambda: list(api.list_repo_tree(REPO)))
+    sizes = {entry.path: entry.size for entry in tree}
+    assert sizes[WEIGHTS] == (fake.root / REPO / WEIGHTS).stat().st_size
+    url = huggingface_hub.hf_hub_url(REPO, WEIGHTS, endpoint=here.endpoint)
+    about = await asyncio.to_thread(huggingface_hub.get_hf_file_metadata, url)
+    assert (about.size, about.commit_hash) == (sizes[WEIGHTS], fake.commit(REPO))
+    assert about.etag == next(entry.lfs.sha256 for entry in tree if entry.path == WEIGHTS)
 
 
 async def test_what_is_here_is_not_downloaded_again(fake: FakeHub, here: Here) -> None:

@@ -74,6 +74,15 @@ def test_a_folder_with_something_in_it_is_not_written_over(tmp_path: Path) -> No
         check_job(made, resume=True)
 
 
+def test_the_base_is_named_so_that_it_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder by its whole path, wherever the command was typed; a model of the Hub by its name."""
+    made = job(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert Job(inspect(Path("tiny")), made.data, made.out).base_name == str(tmp_path / "tiny")
+    pulled = Job(inspect(tmp_path / "tiny", name="Org/Tiny"), made.data, made.out)
+    assert (pulled.base_name, pulled.served_as) == ("Org/Tiny", "Org/Tiny:mine")
+
+
 # --- With them
 
 

@@ -96,7 +96,7 @@ def _words(job: Job, tuned: Tuned) -> str:
     evaluated = "" if tuned.eval_loss is None else f", {tuned.eval_loss:.4f} on what was kept for evaluation"
     return (
         f"{job.out} is trained: {tuned.steps:,} steps, loss {tuned.final_loss:.4f}{evaluated}.\n"
-        f"Serve it: naru engine serve {job.base.name}; in requests its model is {job.served_as}"
+        f"Serve it: naru engine serve {job.base_name}; in requests its model is {job.served_as}"
     )
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from naru.engine.files import ModelFiles
+from naru.engine.files import DEMO, ModelFiles
+from naru.engine.store import is_reference
 from naru.errors import BadRequest, ConfigError
 from naru.tune.data import Examples, split
 
@@ -77,8 +78,9 @@ class Job(Struct, frozen=True):
 
     @property
     def base_name(self) -> str:
-        """What the adapter names as its base: what a person would serve."""
-        return self.base.name if "/" in self.base.name else str(self.base.path)
+        """What the adapter names as its base, and what a person serves: a name where it has one everywhere, else the path."""
+        is_known = self.base.name == DEMO or is_reference(self.base.name)
+        return self.base.name if is_known else str(self.base.path)
 
     @property
     def served_as(self) -> str:
@@ -195,6 +197,8 @@ def _libraries() -> _Libraries:
         import trl.chat_template_utils
     except ImportError as error:
         raise ConfigError(f"{NOT_INSTALLED} ({error}).") from error
+    datasets.disable_progress_bars()  # there is one bar, and it is ours
+    transformers.utils.logging.disable_progress_bar()
     return _Libraries(torch, transformers, datasets, peft, trl)
 
 
