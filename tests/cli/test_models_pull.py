@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
-
 from naru.testing.hub import FakeHub
 from naru.testing.weights import write_safetensors
 from tests.engine_files import models
 from tests.process import environment
+
+pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
 
 REPO = "Org/Tiny-Chat"
 WEIGHTS = "model.safetensors"

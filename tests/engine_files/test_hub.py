@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
-
 from naru.engine.choose import HubFile, License
 from naru.engine.files import resolve
 from naru.engine.hub import Hub
@@ -20,6 +18,8 @@ from naru.errors import BadRequest, ConfigError, Forbidden, NotFound, Unauthoriz
 from naru.testing.hub import FakeHub
 from naru.testing.weights import write_safetensors
 from tests.engine_files import models
+
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
 
 REPO = "Org/Tiny-Chat"
 CARD = "---\nlicense: apache-2.0\n---\n# Tiny\n"
