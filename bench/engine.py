@@ -28,7 +28,25 @@ from rich.table import Table
 
 from bench.process import Child, free_port
 
-WORDS = ["한국어", "문장", "하나", "the", "quick", "brown", "fox", "서울", "부산", "12", "34", "date", "날씨", "model", "token", "stream", "answer"]
+WORDS = [
+    "한국어",
+    "문장",
+    "하나",
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "서울",
+    "부산",
+    "12",
+    "34",
+    "date",
+    "날씨",
+    "model",
+    "token",
+    "stream",
+    "answer",
+]
 CONFIG = """
 [server]
 port = {port}

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "watch": set(),
     "calls": {"allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "ledger.pricing", "storage", "transport", "metrics"},
     "engine": {"protocol", "catalog", "home"},
+    "tune": {"engine"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
     "config_schema": {"ledger.pricing", "limits", "protocol"},
@@ -59,7 +60,7 @@ MAY_IMPORT = {
         "metrics", "probes", "protocol", "providers", "reach", "reload", "routing", "storage", "targets", "testing", "transport",
         "watch", "webhook",
     },
-    "cli": {"app", "catalog", "config", "control", "engine", "home", "log", "transport", "providers", "__init__"},
+    "cli": {"app", "catalog", "config", "control", "engine", "home", "log", "transport", "tune", "providers", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }  # fmt: skip

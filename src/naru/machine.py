@@ -20,31 +20,36 @@ LIMIT_S = 1.0
 
 def memory_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT) -> int:
     """All of the machine's memory, or what the container may have of it."""
+    total, allowed = _meminfo(meminfo, "MemTotal"), _number(limit)
+    return total if allowed is None else min(total, allowed)
+
+
+def free_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT, used: Path = CGROUP_USED) -> int:
+    """What a new process may take now without anything being swapped out, or what the container has left."""
+    free, allowed, taken = _meminfo(meminfo, "MemAvailable"), _number(limit), _number(used)
+    return free if allowed is None or taken is None else max(0, min(free, allowed - taken))
+
+
+def _meminfo(meminfo: Path, name: str) -> int:
+    """Bytes. Raises ConfigError where the system does not say."""
     try:
-        match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+        match = re.search(rf"^{name}:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
     except OSError as error:
         raise ConfigError(
             f"{meminfo} cannot be read ({error.strerror}); say how much memory there is: --memory 16GiB."
         ) from error
     if match is None:
-        raise ConfigError(f"{meminfo} does not say MemTotal; say how much memory there is: --memory 16GiB.")
-    total = int(match[1]) * 1024
-    try:
-        allowed = limit.read_text().strip()
-    except OSError:  # no such limit on this system
-        return total
-    return min(total, int(allowed)) if allowed.isdecimal() else total
+        raise ConfigError(f"{meminfo} does not say {name}; say how much memory there is: --memory 16GiB.")
+    return int(match[1]) * 1024
 
 
-def free_bytes(meminfo: Path = MEMINFO, limit: Path = CGROUP_LIMIT, used: Path = CGROUP_USED) -> int:
-    """Of that, what programs can have now: caches of files count as free."""
-    total = memory_bytes(meminfo, limit)
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
-    available = int(match[1]) * 1024 if match else total
+def _number(file: Path) -> int | None:
+    """None where there is no such file on this system, and for "max"."""
     try:
-        return min(available, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):  # no limit, or none that is a number ("max")
-        return available
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 def copy_bandwidth(size: int = COPIED_BYTES, limit_s: float = LIMIT_S) -> int:

@@ -157,3 +157,10 @@ def test_any_field_of_any_type_is_a_shape_or_a_sentence(data: dict[str, Any]) ->
                 messages.append(error.message)
     assert messages
     assert all("config.json" in message for message in messages)
+
+
+def test_the_newer_name_of_the_experts_is_read() -> None:
+    """Transformers 5 writes num_local_experts into the same model's file."""
+    newer = {name: value for name, value in QWEN3_MOE.items() if name != "num_experts"} | {"num_local_experts": 128}
+    older, found = (shape_of_config(json.dumps(config).encode(), "m", "m") for config in (QWEN3_MOE, newer))
+    assert found == older

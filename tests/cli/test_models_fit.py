@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from naru.machine import copy_bandwidth, memory_bytes
 from naru.errors import ConfigError
+from naru.machine import copy_bandwidth, free_bytes, memory_bytes
 from tests.catalog.test_model_config import QWEN3
 from tests.process import command, environment
 
@@ -146,6 +146,21 @@ def test_memory_is_the_smaller_of_machine_and_container(tmp_path: Path) -> None:
         memory_bytes(meminfo, limit)
     with pytest.raises(ConfigError, match="--memory 16GiB"):
         memory_bytes(tmp_path / "none", limit)
+
+
+def test_free_memory_is_the_smaller_of_machine_and_container(tmp_path: Path) -> None:
+    """What is left of the container's limit; the machine's where there is none; never less than nothing."""
+    meminfo, limit, used = (tmp_path / name for name in ("meminfo", "memory.max", "memory.current"))
+    meminfo.write_text("MemTotal:       16384000 kB\nMemAvailable:  8192000 kB\n")
+    assert free_bytes(meminfo, limit, used) == 8192000 * 1024
+    limit.write_text("1073741824\n")
+    used.write_text("73741824\n")
+    assert free_bytes(meminfo, limit, used) == 10**9
+    used.write_text("2073741824\n")
+    assert free_bytes(meminfo, limit, used) == 0
+    meminfo.write_text("MemTotal: 1 kB\n")
+    with pytest.raises(ConfigError, match="does not say MemAvailable"):
+        free_bytes(meminfo, limit, used)
 
 
 def test_bandwidth_is_measured_within_its_time() -> None:

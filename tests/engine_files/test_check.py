@@ -47,7 +47,10 @@ def test_what_fits_is_said_and_true(qwen: ModelFiles) -> None:
     assert "a context of 25,600 tokens, or int4 weights (11.3 GB in all)" in said
     check(qwen, "transformers", 20 * GB, 25600, 1)
     assert refusal(qwen, "transformers", 20 * GB, 25600 + 1024)
-    assert "one stream" in refusal(qwen, "transformers", 21 * GB, 32768, 4)
+    said = refusal(qwen, "transformers", 21 * GB, 32768, 4)
+    assert "a context of 8,192 tokens, or one stream, or a smaller model" in said
+    check(qwen, "transformers", 21 * GB, 8192, 4)
+    assert refusal(qwen, "transformers", 21 * GB, 8192 + 1024, 4)
     check(qwen, "transformers", 21 * GB, 32768, 1)
     assert refusal(qwen, "transformers", 2 * GB).endswith(
         "Take a smaller model: `naru models recommend` names some that fit."

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
-
 from naru.engine.choose import HubFile, License
 from naru.engine.files import resolve
 from naru.engine.hub import Hub
@@ -20,6 +18,8 @@ from naru.errors import BadRequest, ConfigError, Forbidden, NotFound, Unauthoriz
 from naru.testing.hub import FakeHub
 from naru.testing.weights import write_safetensors
 from tests.engine_files import models
+
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `local` is not installed")
 
 REPO = "Org/Tiny-Chat"
 CARD = "---\nlicense: apache-2.0\n---\n# Tiny\n"
@@ -96,12 +96,22 @@ async def test_a_model_is_pulled_whole(fake: FakeHub, here: Here) -> None:
 
 async def test_the_cache_is_the_one_that_other_programs_read(fake: FakeHub, here: Here) -> None:
     """The library itself finds every file of the branch without a network."""
-    import huggingface_hub
-
     await here.pull()
     found = huggingface_hub.try_to_load_from_cache(REPO, WEIGHTS, cache_dir=here.cache, revision="main")
     assert isinstance(found, str)
     assert Path(found).stat().st_size > 400_000
+
+
+async def test_the_stand_in_answers_the_librarys_other_questions(fake: FakeHub, here: Here) -> None:
+    """The tree with sizes and digests, and one file's metadata, as the library itself asks for them."""
+    api = huggingface_hub.HfApi(endpoint=here.endpoint)
+    tree = await asyncio.to_thread(lambda: list(api.list_repo_tree(REPO)))
+    sizes = {entry.path: entry.size for entry in tree}
+    assert sizes[WEIGHTS] == (fake.root / REPO / WEIGHTS).stat().st_size
+    url = huggingface_hub.hf_hub_url(REPO, WEIGHTS, endpoint=here.endpoint)
+    about = await asyncio.to_thread(huggingface_hub.get_hf_file_metadata, url)
+    assert (about.size, about.commit_hash) == (sizes[WEIGHTS], fake.commit(REPO))
+    assert about.etag == next(entry.lfs.sha256 for entry in tree if entry.path == WEIGHTS)
 
 
 async def test_what_is_here_is_not_downloaded_again(fake: FakeHub, here: Here) -> None:
@@ -189,6 +199,8 @@ async def test_a_gated_repository_wants_a_token(fake: FakeHub, here: Here) -> No
     with pytest.raises(Forbidden, match="gated"):
         await here.pull(token="hf_bad")
     await here.pull(token="hf_good")
+    told = {request.path.split("/")[1] for request in fake.server.received if request.header("authorization")}
+    assert told == {"api", "Org"}, "the other host to which LFS files are sent on is not told the token"
 
 
 async def test_what_is_not_there_is_named(fake: FakeHub, here: Here) -> None:
@@ -283,6 +295,18 @@ async def test_removing_keeps_what_others_use(fake: FakeHub, here: Here) -> None
     assert not blob.exists()
     with pytest.raises(NotFound, match=r"was not pulled to this machine\. Pulled: none"):
         remove(here.home, parse_reference(REPO))
+
+
+async def test_a_blob_that_repositories_share_is_only_unlinked(fake: FakeHub, here: Here, tmp_path: Path) -> None:
+    """A newer library keeps large files once for all repositories; its file is not this model's to delete."""
+    pulled = await here.pull()
+    blob = (Path(pulled.folder) / WEIGHTS).resolve()
+    shared = tmp_path / "shared"
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    remove(here.home, parse_reference(REPO))
+    assert shared.is_file()
+    assert not blob.is_symlink()
 
 
 async def test_the_licence_is_the_cards(fake: FakeHub, here: Here) -> None:

@@ -150,13 +150,19 @@ def _experts(fields: Fields, kind: str, layers: int) -> Experts | None:
         raise BadRequest(f"{fields.where}: 'mlp_only_layers' is {plain!r}, and a list of layers is expected.")
     dense_layers = len(plain) if sparse else fields.count("first_k_dense_replace", 0, 0)
     return Experts(
-        total=fields.count("num_experts" if sparse else "n_routed_experts"),
+        total=fields.count(_experts_field(fields, sparse)),
         active=fields.count("num_experts_per_tok"),
         ffn=fields.count("moe_intermediate_size"),
         shared=0 if sparse else fields.count("n_shared_experts", 0, 0),
         dense_layers=min(dense_layers, layers),
         router_bias=kind in ("deepseek_v3", "deepseek_v32"),
     )
+
+
+def _experts_field(fields: Fields, sparse: bool) -> str:
+    """Transformers 5 writes num_local_experts, whatever the model's own files called it."""
+    own = "num_experts" if sparse else "n_routed_experts"
+    return own if fields.data.get(own) is not None or "num_local_experts" not in fields.data else "num_local_experts"
 
 
 def _window(fields: Fields, kind: str, layers: int) -> tuple[int, int]:

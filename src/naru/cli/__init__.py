@@ -26,6 +26,7 @@ COMMANDS = {
     "credits": ("naru.cli.credits", "Prepaid credits and redemption codes."),
     "models": ("naru.cli.models", "List and show the models that this gateway offers."),
     "engine": ("naru.cli.engine", "Run a local model in a process of its own."),
+    "tune": ("naru.cli.tune", "Fine-tune a local model on your own examples."),
     "usage": ("naru.cli.usage", "Who used what, and what it cost."),
     "ledger": ("naru.cli.ledger", "Check the books, and export them."),
     "explain": ("naru.cli.explain", "What would happen to a request, without sending it."),

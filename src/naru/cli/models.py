@@ -16,11 +16,12 @@ from naru.catalog.models import Model
 from naru.cli.backend import config_option, connect, json_option
 from naru.cli.models_fit import fit_model
 from naru.cli.models_folder import describe, is_path
-from naru.cli.models_local import local_models, print_local
+from naru.cli.models_local import is_here, local_models, print_local
 from naru.cli.models_pull import pull_model, remove_model
 from naru.cli.models_recommend import recommend
 from naru.cli.output import print_json, print_table
 from naru.errors import NaruError, NotFound
+from naru.machine import free_bytes
 
 
 @click.group("models")
@@ -95,11 +96,13 @@ def _summary(model: Model) -> dict[str, Any]:
 def show(model: str, config_path: Path | None) -> None:
     """All that is known of MODEL, as JSON.
 
-    For a name or an alias: the catalogue's entry, prices with source and date. For a folder of model files (./qwen3): its chat
-    templates, the formats in which the model writes its thoughts and tool calls, and the prompt of a short question.
+    For a name or an alias: the catalogue's entry, prices with source and date. For a folder of model files (./qwen3), a .gguf
+    file, and a model that is on this machine: task, kind, weights and whether they fit into the memory that is free now; its
+    chat templates, the formats in which the model writes its thoughts and tool calls, and the prompt of a short question.
     """
-    if is_path(model):
-        print_json(describe(model, datetime.now().astimezone()))
+    home = config.settings_of_process(config_path, {}).home
+    if is_path(model) or is_here(model, home):
+        print_json(describe(model, home, datetime.now().astimezone(), free_bytes()))
         return
     catalog = _catalog(config_path)
     found = catalog.get(model)

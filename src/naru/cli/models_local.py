@@ -8,7 +8,7 @@ from typing import Any
 from naru.catalog.ways import gb
 from naru.cli.output import print_table
 from naru.engine.files import DEMO, inspect, resolve
-from naru.engine.store import Pulled, pulled_models
+from naru.engine.store import Pulled, find, is_reference, parse_reference, pulled_models
 from naru.errors import ConfigError
 
 COLUMNS = ("local model", "task", "kind", "size", "context", "path")
@@ -21,6 +21,11 @@ def local_models(home: Path) -> list[dict[str, Any]]:
     except ConfigError:  # an installation without it; `naru engine serve naru-demo` says so
         shipped = []
     return shipped + [_pulled(pulled) for pulled in pulled_models(home)]
+
+
+def is_here(model: str, home: Path) -> bool:
+    """Whether it is the shipped model, or one of the Hub's that was pulled."""
+    return model == DEMO or (is_reference(model) and find(home, parse_reference(model)) is not None)
 
 
 def print_local(models: list[dict[str, Any]]) -> None:

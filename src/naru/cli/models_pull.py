@@ -106,11 +106,12 @@ def pull_model(model: str, config_path: Path | None, as_json: bool, **options: A
         _print(present, as_json, "is here already; nothing was downloaded")  # offline
         return
     _accept(decided, options["accept_license"], as_json)
-    for note in _notes(decided):
+    for note in () if as_json else _notes(decided):
         click.echo(note, err=True)
     with Lines(decided) if as_json else Bar(decided) as progress:
         pulled = carry_out(hub, decided, home, progress, time.time())
-    _print(pulled, as_json, "is here" if decided.missing else "was here already, and is whole")
+    what = "is here" if decided.missing else "was here already, and is whole"
+    _print(pulled, as_json, what, decided.conversions)
 
 
 def _asked(model: str, file: str | None, revision: str | None) -> HubReference:
@@ -125,11 +126,11 @@ def _asked(model: str, file: str | None, revision: str | None) -> HubReference:
 def _accept(decided: Plan, is_accepted: bool, as_json: bool) -> None:
     """Raises BadRequest where a custom licence was not accepted and nobody can be asked."""
     listing = decided.listing
-    click.echo(f"Licence of {listing.repo}: {listing.license}", err=True)
     if listing.license.is_open or is_accepted:
         return
     if sys.stdin.isatty() and not as_json:
-        click.confirm("This licence is not a plain open one. Do you accept it?", abort=True, err=True)
+        question = f"The licence of {listing.repo} is {listing.license}, not a plain open one. Do you accept it?"
+        click.confirm(question, abort=True, err=True)
         return
     raise BadRequest(
         f"The licence of {listing.repo} ({listing.license}) is not a plain open one: read it, then add --accept-license."
@@ -137,25 +138,27 @@ def _accept(decided: Plan, is_accepted: bool, as_json: bool) -> None:
 
 
 def _notes(decided: Plan) -> list[str]:
-    choice = decided.choice
-    notes = [
-        f"{choice.kind}, {len(choice.files)} files, {gb(choice.bytes)}, of which {gb(decided.missing)} are to be downloaded."
-    ]
+    listing, choice = decided.listing, decided.choice
+    size = f"{gb(choice.bytes)}, of which {gb(decided.missing)} are to be downloaded"
+    notes = [f"Licence of {listing.repo}: {listing.license}", f"{choice.kind}, {len(choice.files)} files, {size}."]
     if choice.kind == "safetensors":
         others = ", ".join(decided.conversions) or "none was found under the usual names"
         notes.append(f"The OpenVINO engine does not read safetensors. Converted: {others}.")
     return notes
 
 
-def _print(pulled: Pulled, as_json: bool, what: str) -> None:
+def _print(pulled: Pulled, as_json: bool, what: str, conversions: tuple[str, ...] = ()) -> None:
     if as_json:
-        print_json({"id": pulled.reference, "path": str(pulled.path), "bytes": pulled.bytes, **_rest(pulled)})
-        return
-    click.echo(f"{pulled.reference} {what}: {pulled.path}\nServe it: naru engine serve {pulled.reference}")
+        print_json(_as_data(pulled) | {"conversions": conversions})
+    else:
+        click.echo(f"{pulled.reference} {what}: {pulled.path}\nServe it: naru engine serve {pulled.reference}")
 
 
-def _rest(pulled: Pulled) -> dict[str, Any]:
+def _as_data(pulled: Pulled) -> dict[str, Any]:
     return {
+        "id": pulled.reference,
+        "path": str(pulled.path),
+        "bytes": pulled.bytes,
         "kind": pulled.kind,
         "revision": pulled.revision,
         "commit": pulled.commit,

@@ -107,7 +107,7 @@ def demo_folder(demo: Path | None = None) -> Path:
 
 def inspect(path: Path, name: str = "", home: Path | None = None) -> ModelFiles:
     """Reads what is at `path`: a folder, or a .gguf file. Raises ConfigError for a wrong folder and for broken files."""
-    path = path.expanduser()
+    path = path.expanduser().absolute()
     if path.is_dir():
         files = _folder(path, name or path.resolve().name)
     elif path.is_file() and path.suffix == ".gguf":

@@ -210,8 +210,7 @@ class Hub:
         except errors.GatedRepoError as error:
             raise Forbidden(
                 f"{repo} is gated: ask for access on its page, then set HF_TOKEN to a token of that account "
-                f"({self._api.endpoint}/settings/tokens).",
-                code="model_gated",
+                f"({self._api.endpoint}/settings/tokens)."
             ) from error
         except errors.RevisionNotFoundError as error:
             raise NotFound(f"{repo} has no revision {revision!r}.", code="model_not_found") from error

@@ -161,14 +161,19 @@ def _delete_files(pulled: Pulled, paths: Iterable[str]) -> None:
     for path in paths:
         link = folder / path
         if link.is_symlink():
-            blobs.add(link.resolve())
+            blobs.add(_blob_of(link))
         link.unlink(missing_ok=True)
-    used = {link.resolve() for link in folder.parent.rglob("*") if link.is_symlink()}
+    used = {_blob_of(link) for link in folder.parent.rglob("*") if link.is_symlink()}
     for blob in blobs - used:
         blob.unlink(missing_ok=True)
     for empty in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         _remove_empty(empty)
     _remove_empty(folder)
+
+
+def _blob_of(link: Path) -> Path:
+    """One step only: a blob may itself be a link to a file that several repositories share, which is not ours to delete."""
+    return Path(os.path.normpath(link.parent / link.readlink()))
 
 
 def _remove_empty(folder: Path) -> None:
