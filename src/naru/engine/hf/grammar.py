@@ -1,0 +1,70 @@
+"""Grammars as masks on the logits, by xgrammar."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import xgrammar
+
+from naru.engine.port import Grammar
+from naru.errors import BadRequest
+
+#: Between two tokens of JSON. Without a bound a small model may write blanks until its last token.
+_MAX_WHITESPACE = 32
+_COMPILER_THREADS = 1
+_CACHE_BYTES = 128 << 20
+
+
+class Grammars:
+    """Compiles, and remembers what it compiled."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, end_ids: Collection[int]) -> None:
+        info = xgrammar.TokenizerInfo.from_huggingface(
+            tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(end_ids) or None
+        )
+        self._vocabulary = vocabulary
+        self._compiler = xgrammar.GrammarCompiler(info, max_threads=_COMPILER_THREADS, cache_limit_bytes=_CACHE_BYTES)
+
+    def compile(self, grammar: Grammar) -> Any:
+        """Blocks, for a large schema for seconds. Raises BadRequest."""
+        try:
+            match grammar.kind:
+                case "json_schema":
+                    return self._compiler.compile_json_schema(grammar.text, max_whitespace_cnt=_MAX_WHITESPACE)
+                case "regex":
+                    return self._compiler.compile_regex(grammar.text)
+                case "ebnf":
+                    return self._compiler.compile_grammar(grammar.text)
+                case "structural_tag":
+                    return self._compiler.compile_structural_tag(grammar.text)
+        except Exception as error:  # the library's own classes are not all public
+            raise BadRequest(f"The {grammar.kind} cannot be followed: {_first_line(error)}") from error
+
+    def follow(self, compiled: Any) -> GrammarMask:
+        return GrammarMask(compiled, self._vocabulary)
+
+
+class GrammarMask:
+    """Where one request stands in its grammar: sampling.Mask."""
+
+    def __init__(self, compiled: Any, vocabulary: int) -> None:
+        self._matcher = xgrammar.GrammarMatcher(compiled)
+        self._bits = xgrammar.allocate_token_bitmask(1, vocabulary)
+
+    def apply(self, logits: Any) -> None:
+        if self._matcher.fill_next_token_bitmask(self._bits):
+            xgrammar.apply_token_bitmask_inplace(logits.unsqueeze(0), self._bits)
+
+    def accept(self, token: int) -> None:
+        if not self._matcher.accept_token(token):
+            raise ValueError("The grammar does not allow the token that was chosen.")
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._matcher.is_terminated())
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
