@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,12 @@ def _quantization(options: Options) -> Any:
 
 def _load_adapter(model: Any, name: str, path: str) -> None:
     _need("peft", "LoRA adapters")
+    if not Path(path).is_dir():  # or the library would look for it on the Hub
+        raise ConfigError(f"The adapter {name} cannot be loaded: {path} is not a folder.")
     try:
-        model.load_adapter(path, adapter_name=name, local_files_only=True)
+        with warnings.catch_warnings():  # a second adapter makes PEFT ask whether that is meant
+            warnings.simplefilter("ignore")
+            model.load_adapter(path, adapter_name=name)
     except Exception as error:  # anything, as above
         raise ConfigError(f"The adapter {name} cannot be loaded from {path}: {first_line(error)}") from error
     model.requires_grad_(False)
