@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the Transformers engine needs torch")
+pytest.importorskip("torch", reason="the Transformers engine needs torch")
+
+import torch
 
 from naru.engine.hf.backend import TransformersBackend
 from naru.engine.hf.options import Options

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the Transformers engine needs torch")
+pytest.importorskip("torch", reason="the Transformers engine needs torch")
+
+import torch
 
 from naru.engine.hf.loading import load
 from naru.engine.hf.options import Options

@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the Transformers engine needs torch")
+pytest.importorskip("torch", reason="the Transformers engine needs torch")
+
+import torch
 
 from transformers import (
     LogitsProcessorList,

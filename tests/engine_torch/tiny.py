@@ -166,6 +166,29 @@ def vision(folder: Path, *, seed: int = 5) -> Path:
     return folder
 
 
+class Pictures:
+    """What Qwen2.5-VL's processor makes of text and pictures. That one is not to be had without torchvision, which its part
+    for videos needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        self._images = Qwen2VLImageProcessorPil.from_pretrained(folder)
+
+    def __call__(self, text: list[str], images: list[Any], return_tensors: str) -> dict[str, Any]:
+        pictures = self._images(images=images, return_tensors=return_tensors)
+        first, *others = text[0].split("<|image_pad|>")
+        sizes = [int(grid.prod()) // self._images.merge_size**2 for grid in pictures["image_grid_thw"]]
+        whole = first + "".join("<|image_pad|>" * size + other for size, other in zip(sizes, others, strict=True))
+        inputs = self._tokenizer([whole], return_tensors=return_tensors)
+        pad = self._tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        return {
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+            "mm_token_type_ids": (inputs["input_ids"] == pad).int(),
+            **pictures,
+        }
+
+
 def embedding(folder: Path, *, seed: int = 6) -> Path:
     """Qwen3-Embedding: the body without a head, a tokenizer that appends <|endoftext|>."""
     fast = tokenizer(folder, appends_end=True)

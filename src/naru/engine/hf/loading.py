@@ -53,28 +53,34 @@ def load(folder: Path, options: Options) -> Loaded:
     config = from_folder(AutoConfig, folder, trust_remote_code=options.trusts_code)
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(f"{folder} holds an encoder-decoder model, which this engine does not run.")
+    processor = None
+    if _has_media(config):
+        processor = from_folder(AutoProcessor, folder, trust_remote_code=options.trusts_code)
+    return assemble(folder, config, processor, options)
+
+
+def assemble(folder: Path, config: Any, processor: Any, options: Options) -> Loaded:
+    """`processor` makes inputs of pictures and sounds (media.py); it may be another one than the folder's."""
     tokenizer = load_tokenizer(folder, options)
-    has_media = hasattr(config, "vision_config") or hasattr(config, "audio_config")
-    processor = from_folder(AutoProcessor, folder, trust_remote_code=options.trusts_code) if has_media else None
-    kind = AutoModelForMultimodalLM if has_media else AutoModelForCausalLM
-    model = load_model(kind, folder, options)
+    model = load_model(AutoModelForMultimodalLM if _has_media(config) else AutoModelForCausalLM, folder, options)
     for name, path in options.adapters.items():
         _load_adapter(model, name, path)
     if options.adapters:
         model.disable_adapters()
-    layers = layers_of(config)
-    facts = _facts(model, tokenizer, options)
-    text = model.config.get_text_config(decoder=True)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         processor=processor,
-        facts=facts,
+        facts=_facts(model, tokenizer, options),
         vocabulary=vocabulary_of(tokenizer),
-        layers=layers,
-        vocabulary_size=int(text.vocab_size),
+        layers=layers_of(config),
+        vocabulary_size=int(model.config.get_text_config(decoder=True).vocab_size),
         keeps_last="logits_to_keep" in inspect.signature(model.forward).parameters,
     )
+
+
+def _has_media(config: Any) -> bool:
+    return hasattr(config, "vision_config") or hasattr(config, "audio_config")
 
 
 def check_device(device: str) -> None:
