@@ -58,3 +58,29 @@ def adapters(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         name: str(tiny.adapter(dense, tmp_path_factory.mktemp(name), seed=seed))
         for seed, name in enumerate(("harbour", "island"), 11)
     }
+
+
+def exported(factory: pytest.TempPathFactory, folder: Path, task: str) -> Path:
+    from tests.engine_torch.export import export_openvino
+
+    return export_openvino(folder, factory.mktemp(f"{folder.name}-ir"), task=task)
+
+
+@pytest.fixture(scope="session")
+def dense_ir(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory, dense, "text-generation-with-past")
+
+
+@pytest.fixture(scope="session")
+def experts_ir(experts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory, experts, "text-generation-with-past")
+
+
+@pytest.fixture(scope="session")
+def embedding_ir(embedding: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory, embedding, "feature-extraction")
+
+
+@pytest.fixture(scope="session")
+def reranker_ir(reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory, reranker, "text-generation-with-past")

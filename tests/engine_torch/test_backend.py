@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="the Transformers engine needs torch")
+pytest.importorskip("transformers", reason="the Transformers engine needs transformers")
+pytest.importorskip("xgrammar", reason="the Transformers engine needs xgrammar")
+pytest.importorskip("peft", reason="the tests of the Transformers engine need peft")
 
 import torch
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch", reason="the Transformers engine needs torch")
+pytest.importorskip("transformers", reason="the Transformers engine needs transformers")
+pytest.importorskip("xgrammar", reason="the Transformers engine needs xgrammar")
+pytest.importorskip("peft", reason="the tests of the Transformers engine need peft")
 pytest.importorskip("PIL", reason="pictures need pillow")
 
 import torch
@@ -108,5 +111,5 @@ def test_a_picture_too_large_to_decode(loaded: Loaded) -> None:
     file = io.BytesIO()
     Image.new("1", (20000, 20000)).save(file, "PNG")
     assert len(file.getvalue()) < 1 << 20
-    with pytest.raises(BadRequest, match="pixels|cannot be read"):
+    with pytest.raises(BadRequest, match=r"pixels|cannot be read"):
         inputs_of(loaded.processor, prompt(SIGHT, file.getvalue()))

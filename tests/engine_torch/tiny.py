@@ -7,13 +7,11 @@ Weights are drawn wide (`initializer_range`), so that the likeliest token leads 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from optimum.exporters.openvino import main_export
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -64,7 +62,7 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def tokenizer(folder: Path, *, appends_end: bool = False) -> PreTrainedTokenizerFast:
+def tokenizer(folder: Path, *, appends_end: bool = False, texts: Sequence[str] = TEXTS) -> PreTrainedTokenizerFast:
     """Byte-level BPE of a few hundred tokens, saved into `folder`. `appends_end`: as Qwen3-Embedding's, which ends every text
     with <|endoftext|>."""
     core = Tokenizer(models.BPE())
@@ -72,7 +70,7 @@ def tokenizer(folder: Path, *, appends_end: bool = False) -> PreTrainedTokenizer
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=sorted(alphabet), show_progress=False)
-    core.train_from_iterator(TEXTS, trainer)
+    core.train_from_iterator(texts, trainer)
     core.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
     core.add_tokens([AddedToken(text, special=False, normalized=False) for text in PLAIN])
     if appends_end:
@@ -193,7 +191,10 @@ def embedding(folder: Path, *, seed: int = 6) -> Path:
     """Qwen3-Embedding: the body without a head, a tokenizer that appends <|endoftext|>."""
     fast = tokenizer(folder, appends_end=True)
     torch.manual_seed(seed)
-    Qwen3Model(Qwen3Config(vocab_size=len(fast), head_dim=16, **_SHAPE, **_ends(fast))).save_pretrained(folder)
+    model = Qwen3Model(Qwen3Config(vocab_size=len(fast), head_dim=16, **_SHAPE, **_ends(fast)))
+    with torch.no_grad():
+        model.embed_tokens.weight[fast.pad_token_id].normal_(0, _SHAPE["initializer_range"])  # zero, being padding too
+    model.save_pretrained(folder)
     return folder
 
 
@@ -216,13 +217,6 @@ def adapter(base: Path, folder: Path, *, seed: int) -> Path:
                 weight.normal_(0, 0.3)
     model.save_pretrained(folder)
     return folder
-
-
-def export_openvino(folder: Path, out: Path, *, task: str = "text-generation-with-past") -> Path:
-    """The same weights as OpenVINO IR in float32, with OpenVINO's tokenizer. `task` is optimum's: "feature-extraction" for an
-    embedding model, "image-text-to-text" for a vision model."""
-    main_export(str(folder), str(out), task=task, ov_config=None, convert_tokenizer=True)
-    return out
 
 
 def prompts(fast: Any, lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
@@ -253,8 +247,3 @@ def _ends(fast: Any) -> dict[str, Any]:
 
 def _mrope() -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-
-
-if __name__ == "__main__":
-    makers = {"dense": dense, "experts": experts, "vision": vision, "embedding": embedding, "reranker": reranker}
-    makers[sys.argv[1]](Path(sys.argv[2]))

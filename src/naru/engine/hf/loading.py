@@ -48,6 +48,7 @@ class Loaded(Struct):
 def load(folder: Path, options: Options) -> Loaded:
     """Blocks for as long as the weights take to read. Raises ConfigError."""
     check_device(options.device)
+    transformers.utils.logging.disable_progress_bar()
     if options.threads:
         torch.set_num_threads(options.threads)
     config = from_folder(AutoConfig, folder, trust_remote_code=options.trusts_code)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 from msgspec import Struct
 
 from naru.engine.port import Adapters
+from naru.errors import ConfigError
+
+_LIBRARIES = ("torch", "transformers", "xgrammar", "PIL", "numpy")
 
 
 class Options(Struct, frozen=True):
@@ -29,3 +33,12 @@ class Options(Struct, frozen=True):
     threads: int = 0
     adapters: Adapters = {}
     trusts_code: bool = False
+
+
+def check_libraries() -> None:
+    """Raises ConfigError where a module of this package could not be imported."""
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"The Transformers engine needs {', '.join(missing)}, not installed here: pip install 'naru[transformers]'"
+        )
