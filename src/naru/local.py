@@ -35,7 +35,7 @@ from naru.engine.embedding import query_text
 from naru.engine.files import resolve
 from naru.engine.meter import peak_bytes
 from naru.engine.model import Model
-from naru.engine.opening import Wanted, open_model
+from naru.engine.opening import Quant, Wanted, open_model
 from naru.engine.port import Adapters, Embedder, Reranker
 from naru.engine.vectors import embedded, ranked
 from naru.errors import BadRequest, NaruError, Overloaded
@@ -110,7 +110,7 @@ class LocalModel:
         device: str = "CPU",
         context: int = 0,
         max_streams: int = 16,
-        quant: str = "",
+        quant: Quant = "",
         adapters: Adapters | None = None,
         home: Path | None = None,
     ) -> None:

@@ -25,7 +25,7 @@ from naru.clock import SystemClock
 from naru.engine.answers import Switchboard
 from naru.engine.files import ModelFiles, resolve
 from naru.engine.model import Model
-from naru.engine.opening import ENGINES, Wanted, open_model
+from naru.engine.opening import ENGINES, Quant, Wanted, open_model
 from naru.engine.worker import HOT, Worker
 from naru.errors import ConfigError
 from naru.machine import free_bytes
@@ -70,6 +70,7 @@ def serve(
     adapters: tuple[str, ...],
     memory: str | None,
     home: Path | None,
+    quant: Quant | None,
     **given: object,
 ) -> int:
     """Serve MODEL: naru-demo, a pulled model such as Qwen/Qwen3-0.6B, a folder, or a .gguf file.
@@ -88,7 +89,7 @@ def serve(
         context=int(str(given["context"])),
         max_streams=int(str(given["max_streams"])),
         cache_gib=float(str(given["cache_gb"])),
-        quant=str(given["quant"] or ""),
+        quant=quant or "",
         adapters=_adapters(adapters),
         names=names or (files.name,),
     )

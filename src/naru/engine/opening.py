@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,7 @@ from naru.engine import openvino
 from naru.engine.answers import Switchboard
 from naru.engine.check import check, need
 from naru.engine.files import ModelFiles
+from naru.engine.hf.options import Options
 from naru.engine.model import Model, Now, defaults_of, read_json, templates_of
 from naru.engine.port import Adapters, Backend, Embedder, Reranker
 from naru.engine.template import ChatTemplate, Templates
@@ -26,6 +28,9 @@ USUAL_CONTEXT = 8_192
 USUAL_STREAMS = 16
 
 
+Quant = Literal["", "8bit", "4bit"]
+
+
 class Wanted(Struct, frozen=True, kw_only=True):
     """What the operator asked for. `context` 0: the model's own, at most USUAL_CONTEXT. `quant`: 8bit | 4bit, at load, for
     files that are not quantised. `cache_gib` 0: see the function of that name."""
@@ -35,7 +40,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     context: int = 0
     max_streams: int = USUAL_STREAMS
     cache_gib: float = 0.0
-    quant: str = ""
+    quant: Quant = ""
     adapters: Adapters = {}
     names: tuple[str, ...] = ()
 
@@ -59,7 +64,7 @@ def open_model(
     check(files, engine, free_bytes, context, 1)
     _need(engine)
     if files.task in ("embedding", "rerank"):
-        return _reader(files, engine, wanted.device)
+        return _reader(files, engine, wanted)
     if files.task == "speech":
         raise ConfigError(f"{files.name} turns speech into text, which this version's engines do not serve.")
     if not wanted.cache_gib:
@@ -87,17 +92,16 @@ def _need(engine: str) -> None:
 def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board: Switchboard) -> Backend:
     adapters = {each.name: str(each.path) for each in files.adapters} | dict(wanted.adapters)
     if engine == "transformers":
-        from naru.engine.hf.backend import TransformersBackend
-        from naru.engine.hf.options import Options
-
+        hf = importlib.import_module("naru.engine.hf.backend")
         options = Options(
             device=wanted.device.lower(),
             context=context,
             max_running=wanted.max_streams,
-            quant=wanted.quant,  # type: ignore[arg-type]  # one of those
+            quant=wanted.quant,
             adapters=adapters,
         )
-        return TransformersBackend(files.path, board.deliver, options)
+        made: Backend = hf.TransformersBackend(files.path, board.deliver, options)
+        return made
     if wanted.quant:
         raise ConfigError(
             f"{files.name} is quantised in its files already; --quant is for the Transformers engine, which does it at load."
@@ -117,14 +121,21 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
     )
 
 
-def _reader(files: ModelFiles, engine: str, device: str) -> Embedder | Reranker:
-    from naru.engine import embedding, rerank
+def _reader(files: ModelFiles, engine: str, wanted: Wanted) -> Embedder | Reranker:
+    """Their modules import the libraries."""
+    module, name = _READERS[engine, files.task]
+    made = getattr(importlib.import_module(module), name)
+    options: Any = wanted.device if engine == "openvino" else Options(device=wanted.device.lower(), quant=wanted.quant)
+    opened: Embedder | Reranker = made(files.path, options)
+    return opened
 
-    if engine == "openvino":
-        opened: Any = embedding.OpenVinoEmbedder if files.task == "embedding" else rerank.OpenVinoReranker
-    else:
-        opened = embedding.TransformersEmbedder if files.task == "embedding" else rerank.TransformersReranker
-    return opened(files.path, device)  # type: ignore[no-any-return]
+
+_READERS = {
+    ("openvino", "embedding"): ("naru.engine.openvino_vectors", "OpenVinoEmbedder"),
+    ("openvino", "rerank"): ("naru.engine.openvino_vectors", "OpenVinoReranker"),
+    ("transformers", "embedding"): ("naru.engine.hf.embedding", "TransformersEmbedder"),
+    ("transformers", "rerank"): ("naru.engine.hf.rerank", "TransformersReranker"),
+}
 
 
 def _end_ids(files: ModelFiles) -> frozenset[int]:
