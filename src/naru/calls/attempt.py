@@ -145,7 +145,8 @@ class Attempt:
         forwarded = bridge.request(call.envelope, target.upstream, is_stream, self.replay, images)
         self.dropped = call.dropped = forwarded.dropped
         deployment = target.deployment
-        connection = target.pool.take() or await target.pool.acquire(deployment.timeouts.connect_s)
+        timeouts = deployment.timeouts
+        connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s + timeouts.start_s)
         if sink.is_over:  # the client left while this waited for a connection
             target.pool.put_back(connection)
             return
@@ -162,7 +163,7 @@ class Attempt:
         if target.sign is not None:
             headers += target.sign(forwarded.body, is_stream, means.clock.now())
         request = target.request(forwarded, is_stream, headers)
-        connection.send(request, sink, Deadlines(now, first_s, deployment.timeouts.idle_s, left_s))
+        connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     async def _images(self) -> Mapping[str, str]:
         """What the request's addresses hold; asked for once, whatever the number of attempts. Files that lie with the

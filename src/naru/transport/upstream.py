@@ -281,6 +281,7 @@ class Pool:
         self.max_connections = max_connections
         #: More open connections than this are closed as they come free.
         self.room = max_connections
+        self.is_let_go = False
         self.keep_alive_s = keep_alive_s
         self.idle: deque[Connection] = deque()
         self.waiters: deque[asyncio.Future[None]] = deque()
@@ -390,18 +391,46 @@ class Pool:
     def allow(self, max_connections: int) -> None:
         """A new limit, at once. What is under way beyond a lower one is left alone."""
         self.max_connections = max_connections
+        self.is_let_go = False
         self._make_room(max_connections)
         for _ in range(len(self.waiters)):
             self._wake()
 
     def let_go(self) -> None:
         """Nobody new will come: connections are closed as they come free. Who still comes, late, gets one all the same."""
+        self.is_let_go = True
         self._make_room(0)
 
     @property
     def is_gone(self) -> bool:
         """Whether it was let go and nothing is left of it."""
-        return not (self.room or self.open or self.connecting or self.waiters)
+        return self.is_let_go and not (self.open or self.connecting or self.waiters)
+
+    # Of an engine that is to be stopped. Requests under way go on; whoever comes next has to connect, and so waits for the next
+    # process instead of being sent to one that is about to end.
+
+    def rest(self) -> None:
+        """Idle connections are closed at once, the others as they come free."""
+        self._make_room(0)
+
+    def resume(self) -> None:
+        if not self.is_let_go:
+            self._make_room(self.max_connections)
+
+    @property
+    def in_use(self) -> int:
+        """Connections that a request has."""
+        return len(self.open) - len(self.idle)
+
+    @property
+    def wanted(self) -> int:
+        """Requests that wait for a connection."""
+        return self.connecting + len(self.waiters)
+
+    @property
+    def last_used(self) -> float:
+        """When the latest of the idle connections came free, on the loop's clock; 0: there is none."""
+        return self.idle[-1].idle_since if self.idle else 0.0
 
     def _make_room(self, room: int) -> None:
         self.room = room
