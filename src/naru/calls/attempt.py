@@ -27,8 +27,9 @@ from naru.protocol.replay import Replay
 from naru.routing.deadlines import patience_s, total_s, ttft_s
 from naru.routing.vitals import Vitals
 from naru.targets import Target, host_of
+from naru.transport.deadlines import Deadlines
 from naru.transport.fetch import ImageFetcher
-from naru.transport.upstream import Deadlines, Sink
+from naru.transport.upstream import Sink
 from naru.transport.whole import PlainAnswer
 
 

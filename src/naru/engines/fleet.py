@@ -6,10 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from naru.config import EngineSettings
-from naru.engines.states import State
 from naru.engines.supervisor import Supervisor, Use, World
 from naru.errors import EngineUnavailable, NotFound
 from naru.transport.connect import EngineAddress, Origin
@@ -29,7 +26,7 @@ class EngineFleet:
         self._is_running = False
         self._retiring: dict[Supervisor, asyncio.Task[None]] = {}
 
-    async def open(self, origin: Origin) -> EngineAddress:
+    async def open(self, origin: Origin, is_suspect: bool) -> EngineAddress:
         """Where the engine listens, once it is ready. Raises EngineUnavailable."""
         supervisor = self._by_origin.get(origin)
         if supervisor is None:
@@ -37,7 +34,7 @@ class EngineFleet:
                 f"The engine {origin.host} was taken out of the configuration, or changed there, while this request waited. "
                 "Try again."
             )
-        return await supervisor.ready()
+        return await supervisor.ready(is_suspect)
 
     def run(self) -> None:
         """Starts those that are to run from the start on; later ones too, from now on."""
@@ -115,22 +112,6 @@ class EngineFleet:
     def shown(self, with_log: bool) -> list[dict[str, Any]]:
         """For the admin API. `since` is in Unix seconds. What an engine says may name files and people."""
         return [_shown(each, with_log) for each in self.supervisors.values()]
-
-    def figures(self) -> list[EngineFigures]:
-        return [
-            EngineFigures(name, each.state, each.starts, each.restarts, each.resident)
-            for name, each in self.supervisors.items()
-        ]
-
-
-class EngineFigures(msgspec.Struct, frozen=True):
-    """For the metrics. `resident`: bytes; None while nothing is known."""
-
-    name: str
-    state: State
-    starts: int
-    restarts: int
-    resident: int | None
 
 
 def _shown(engine: Supervisor, with_log: bool) -> dict[str, Any]:

@@ -30,8 +30,9 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 class EngineLog:
     """What an engine says, over all its runs: the last lines in memory, more of them in a file. No credential is kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         self.path = path
+        self.max_bytes = max_bytes
         self.lines: deque[str] = deque(maxlen=TAIL_LINES)
         #: The last line that this run wrote to standard error.
         self.last_error = ""
@@ -75,7 +76,7 @@ class EngineLog:
 
     def _write(self, line: bytes) -> None:
         file = self._file or self._open()
-        if file.tell() > MAX_FILE_BYTES:
+        if file.tell() > self.max_bytes:
             file.close()
             self.path.replace(self.path.with_suffix(".log.1"))
             file = self._open()

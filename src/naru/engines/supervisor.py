@@ -31,6 +31,8 @@ from naru.transport.connect import EngineAddress
 GRACE_S = 10.0
 #: A request waits for so much of a pause after a crash. With more to come it is told to come back later, or goes elsewhere.
 PATIENCE_S = 5.0
+#: An end is heard of so soon, if there was one.
+SUSPECT_S = 0.5
 #: How long requests may take to finish before an engine that grew too large is started anew.
 DRAIN_S = 30.0
 #: How often it is looked at while it runs.
@@ -110,11 +112,15 @@ class Supervisor:
 
     # --- Asking -----------------------------------------------------------------------------------------------------
 
-    async def ready(self) -> EngineAddress:
-        """Where it listens, once it does: starts it, or joins a start under way. Raises EngineUnavailable; how long to wait is
-        the caller's to say."""
+    async def ready(self, is_suspect: bool = False) -> EngineAddress:
+        """Where it listens, once it does: starts it, or joins a start under way. `is_suspect`: it has just dropped a connection.
+        Raises EngineUnavailable; how long to wait is the caller's to say."""
         self._asked_at = self.loop.time()
-        if self.state is State.READY and not self.is_closing:
+        process = self.process
+        if is_suspect and process is not None and self.state is State.READY:
+            # A process that was killed accepts connections until the system has closed its socket.
+            await asyncio.wait({process.ended}, timeout=SUSPECT_S)
+        if self.state is State.READY and not self.is_closing and not (process is not None and process.ended.done()):
             return self.address
         left_s = self._resumes_at - self.loop.time() if self.state is State.BACKING_OFF else 0.0
         if self.is_closing or self.state is State.FAILED or left_s > PATIENCE_S:
@@ -194,7 +200,7 @@ class Supervisor:
         log.info(
             "an engine", engine=self.settings.name, was=self.state.value, now=state.value, why=self.trouble or None
         )
-        self.state, self.since = state, self.world.clock.now()
+        was, self.state, self.since = self.state, state, self.world.clock.now()
         use = self.use()
         if state is State.STARTING:
             self._wanted.clear()
@@ -215,7 +221,8 @@ class Supervisor:
                 use.rest()
             if state is not State.STOPPING:
                 self._is_restart = True
-            if not self._comes_again:
+            # Whoever waited for this start hears how it went; whoever came after a crash waits for the next one.
+            if state is State.FAILED or (was is State.STARTING and not self._comes_again):
                 self._wanted.clear()
                 self._tell_waiters(self._unavailable())
         elif state is State.STOPPED and self._comes_again:
@@ -297,6 +304,8 @@ class Supervisor:
     async def _backing_off(self) -> Event:
         wait_s = pause_s(self.failures, self.world.random)
         self._resumes_at = self.loop.time() + wait_s
+        if wait_s > PATIENCE_S:
+            self._tell_waiters(self._unavailable(wait_s))
         await self._any_set((self._stop_asked, self._start_asked), wait_s)
         if self._stop_asked.is_set():
             return Event.STOP

@@ -25,8 +25,6 @@ Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 #: Origins with this scheme are local engines. Where one listens is known only while it runs.
 ENGINE_SCHEME = "engine"
-#: A process that died is noticed within milliseconds, but not always before the next connection to it is tried.
-DEAD_ENGINE_PAUSES_S = (0.02, 0.1, 0.5)
 
 DNS_TTL_S = 30.0
 #: RFC 8305: an address that is silent holds the next one up for so long, and no longer.
@@ -64,8 +62,9 @@ class Origin(msgspec.Struct, frozen=True):
 
 #: The path of a Unix socket, or host and port.
 EngineAddress = str | tuple[str, int]
-#: Waits until an engine is ready, and says where it listens. Raises UpstreamUnreachable.
-OpenEngine = Callable[[Origin], Awaitable[EngineAddress]]
+#: Waits until an engine is ready, and says where it listens. True: it has just refused or dropped a connection, so it is looked
+#: at again whether it is there at all. Raises UpstreamUnreachable.
+OpenEngine = Callable[[Origin, bool], Awaitable[EngineAddress]]
 
 
 async def system_resolver(host: str, port: int) -> list[str]:
@@ -119,10 +118,11 @@ class Connector:
         self._resolved: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._tls: dict[str, ssl.SSLContext] = {}
 
-    async def connect(self, origin: Origin, factory: Callable[[], ProtocolT]) -> ProtocolT:
-        """A connected protocol. Raises UpstreamUnreachable; the time limit is the caller's."""
+    async def connect(self, origin: Origin, factory: Callable[[], ProtocolT], is_suspect: bool = False) -> ProtocolT:
+        """A connected protocol. `is_suspect`: who is there has just dropped a connection; of an engine that may mean that it has
+        died. Raises UpstreamUnreachable; the time limit is the caller's."""
         if origin.scheme == ENGINE_SCHEME:
-            return await self._to_engine(origin, factory)
+            return await self._to_engine(origin, factory, is_suspect)
         proxy = self.proxies.for_origin(origin)
         if proxy is not None:
             return await self._through_proxy(proxy, origin, factory)
@@ -141,12 +141,12 @@ class Connector:
             self._resolved.pop((origin.host, origin.port), None)
             raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(error)}.") from error
 
-    async def _to_engine(self, origin: Origin, factory: Callable[[], ProtocolT]) -> ProtocolT:
+    async def _to_engine(self, origin: Origin, factory: Callable[[], ProtocolT], is_suspect: bool) -> ProtocolT:
         assert self.engines is not None, "an engine's address needs somebody who starts engines"
         loop = asyncio.get_running_loop()
-        pauses = list(DEAD_ENGINE_PAUSES_S)
-        while True:
-            where = await self.engines(origin)
+        last: OSError | None = None
+        for suspect in (is_suspect, True):
+            where = await self.engines(origin, suspect)
             try:
                 if isinstance(where, str):
                     _, protocol = await loop.create_unix_connection(factory, where)
@@ -154,9 +154,8 @@ class Connector:
                     _, protocol = await loop.create_connection(factory, *where)
                 return protocol
             except OSError as error:
-                if not pauses:
-                    raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(error)}.") from error
-            await asyncio.sleep(pauses.pop(0))
+                last = error
+        raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(last)}.") from last
 
     def _context(self, ca_file: str) -> ssl.SSLContext:
         context = self._tls.get(ca_file)
