@@ -114,6 +114,16 @@ async def test_a_process_that_dies_at_a_request_is_started_anew(tmp_path: Path) 
         assert {end[0] for end in await is_sound(gateway, 6)} == {"completed"}
 
 
+async def test_a_request_that_kills_is_not_sent_for_ever(tmp_path: Path) -> None:
+    """Twice at most; then its caller hears of it, and everybody else is answered again."""
+    async with running(tmp_path, table(tmp_path, "--die-at", "poison")) as gateway:
+        status, _, answer = await gateway.chat(model="small", messages=[{"role": "user", "content": "a poison"}])
+        assert (status, answer["error"]["code"]) == (502, "upstream_reset")
+        assert (await gateway.chat(model="small"))[0] == 200
+        assert len(starts(tmp_path)) == 3
+        assert [end[0] for end in await is_sound(gateway, 2)] == ["failed", "completed"]
+
+
 async def test_what_can_never_work_is_said_and_not_tried_again(tmp_path: Path) -> None:
     """Exit code 78: a 503 with the engine's own last sentence for each request, one process in all, until an operator asks."""
     sentence = "This folder holds no model: config.json is missing."

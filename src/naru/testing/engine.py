@@ -38,6 +38,7 @@ def switches() -> argparse.ArgumentParser:
     parser.add_argument("--ready-file", default="", help="not ready before this file is there")
     parser.add_argument("--ballast-mb", type=int, default=0, help="memory to hold, in MB")
     parser.add_argument("--die-after", type=int, default=0, help="end without an answer at the request after so many")
+    parser.add_argument("--die-at", default="", help="end without an answer at a request with this word")
     parser.add_argument(
         "--hang-after", type=int, default=0, help="a stream stops, but does not end, after so many words"
     )
@@ -112,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.server.count()
         words = str(body["messages"][-1]["content"]).split()
+        if self.server.args.die_at in words:
+            os.abort()
         usage = {"prompt_tokens": 10, "completion_tokens": len(words), "total_tokens": 10 + len(words)}
         if body.get("stream"):
             self._stream(body["model"], words, usage)
