@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from naru.config_engines import check_engine_names, demo_engine, environment_for_engines, read_engines
+from naru.config_engines import check_engine_names, environment_for_engines, is_demo_installed, read_engines, with_demo
 from naru.config_models import check_models, check_region
 from naru.config_read import PROVIDER_NAME, Reader, bare, nearest, without_none
 from naru.config_schema import (
@@ -107,8 +107,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[
     providers = _Providers(reader, environ, source.parent if source else Path())
     enabled = providers.enabled(table["providers"], models, engines)
     check_engine_names(engines, enabled, reader)
-    if not engines and enabled.keys() <= {SANDBOX}:
-        engines = demo_engine()
+    engines = with_demo(engines, enabled, is_demo_installed())
     settings = msgspec.structs.replace(base, providers=enabled, models=models, engines=engines)
     check_models(settings, providers.kinds, reader)
     return settings

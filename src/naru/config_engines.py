@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,10 +38,19 @@ def check_engine_names(
             raise reader.error(f"engines.{name}", f'a provider is called "{name}" too; give the engine another name')
 
 
-def demo_engine() -> dict[str, EngineSettings]:
-    """The shipped model, where both it and what runs it are installed. It starts with the first request for it."""
-    is_shipped = files("naru").joinpath("engine", "demo").is_dir()
-    return {DEMO.name: DEMO} if is_shipped and find_spec(DEMO_NEEDS) is not None else {}
+def with_demo(
+    engines: dict[str, EngineSettings], enabled: Mapping[str, ProviderSettings], is_installed: bool
+) -> dict[str, EngineSettings]:
+    """Where nothing but the sandbox would answer, the shipped model does too. It starts with the first request for it."""
+    if engines or not is_installed or set(enabled) - {"sandbox"}:
+        return engines
+    return {DEMO.name: DEMO}
+
+
+def is_demo_installed(package: Traversable | None = None, runner: str = DEMO_NEEDS) -> bool:
+    """Whether the package holds the shipped model, and what runs it is there too."""
+    folder = (package or files("naru")).joinpath("engine", "demo")
+    return folder.is_dir() and find_spec(runner) is not None
 
 
 def environment_for_engines(environ: Mapping[str, str]) -> dict[str, str]:

@@ -72,11 +72,12 @@ async def test_one_that_changed_gives_way_to_another(tmp_path: Path) -> None:
         stream = await begun(gateway)
         await save(gateway, head + table(tmp_path, more="context = 4096"))
         after = asyncio.create_task(gateway.chat(model="small"))
+        await until(lambda: len(starts(tmp_path)) == 2)
+        first, second = starts(tmp_path)
+        assert not is_alive(first)
         with pytest.raises(openai.APIError):
             await anext(stream)
         assert (await after)[0] == 200
-        first, second = starts(tmp_path)
-        assert not is_alive(first)
         assert is_alive(second)
         assert [end[:2] for end in await is_sound(gateway, 2)] == [("partial", 200), ("completed", 200)]
 
