@@ -150,9 +150,29 @@ async def test_a_start_that_crashes_is_told_with_its_last_words_and_tried_again(
         assert "no such device" in answer["error"]["message"]
         engine = supervisor(gateway)
         assert (engine.state, engine.failures) == (State.BACKING_OFF, 1)
+        await until_state(gateway, "stopped")  # nobody waits, so nothing is tried
+        assert len(starts(tmp_path)) == 1
         program(tmp_path, name="worker-box")
         assert (await gateway.chat(model="small"))[0] == 200
         assert len(starts(tmp_path)) == 2
+
+
+async def test_a_start_may_take_longer_than_a_connection(tmp_path: Path) -> None:
+    """The model's connect_s is for its servers; start_s is added to it for an engine, and to the whole."""
+    flag = tmp_path / "ready"
+    config = table(tmp_path, "--ready-file", flag) + (
+        '[models.quick]\ndeployments = [{ provider = "box", model = "small" }]\ntimeouts = { connect_s = 0.05 }\n'
+    )
+    async with running(tmp_path, config) as gateway:
+        waiting = asyncio.create_task(gateway.chat(model="quick"))
+        await until(lambda: starts(tmp_path))
+        clock = gateway.app._client.loop.time
+        begun = clock()
+        await until(lambda: clock() > begun + 0.2)
+        flag.touch()
+        assert (await waiting)[0] == 200
+        timeouts = gateway.app.gateway.table.resolve("quick").deployments[0].timeouts
+        assert (timeouts.connect_s, timeouts.start_s) == (0.05, 600.0)
 
 
 async def test_a_long_pause_is_told_and_not_waited_for(tmp_path: Path) -> None:
@@ -241,6 +261,23 @@ async def test_requests_that_come_as_it_is_stopped_are_answered(tmp_path: Path) 
             assert {status for status, _, _ in answers} == {200}
             assert len(starts(tmp_path)) <= round + 2
         assert {end[0] for end in await is_sound(gateway, 21)} == {"completed"}
+
+
+async def test_one_that_is_stopped_gets_no_further_request(tmp_path: Path) -> None:
+    """Its idle connections are closed at once, though it still holds their other end."""
+    async with running(tmp_path, table(tmp_path)) as gateway:
+        assert (await gateway.chat(model="small"))[0] == 200
+        pool, pid = gateway.app._client.pools[engine_origin(gateway)], starts(tmp_path)[0]
+        assert (len(pool.open), pool.in_use) == (1, 0)
+        os.kill(pid, signal.SIGSTOP)  # it can neither end nor close anything
+        gateway.app.engines.halt("box")
+        await until_state(gateway, "stopping")
+        assert len(pool.open) == 0
+        waiting = asyncio.create_task(gateway.chat(model="small"))
+        await until(lambda: pool.wanted)
+        os.kill(pid, signal.SIGCONT)
+        assert (await waiting)[0] == 200
+        assert len(starts(tmp_path)) == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
