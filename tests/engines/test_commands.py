@@ -143,5 +143,6 @@ def test_what_has_to_be_installed() -> None:
     settings = {
         kind: EngineSettings(name="x", model="m", engine=kind) for kind in ("auto", "vllm", "llamacpp", "ollama")
     }
-    assert [program_of(each) for each in settings.values()] == ["", "vllm", "llama-server", "ollama"]
-    assert program_of(EngineSettings(name="x", model="m", engine="vllm", command="/opt/v")) == "/opt/v"
+    assert [program_of(each, SITE.folder) for each in settings.values()] == ["", "vllm", "llama-server", "ollama"]
+    for command, found in (("/opt/v", "/opt/v"), ("./v", "/etc/naru/v"), ("../v", "/etc/v"), ("v", "v")):
+        assert program_of(EngineSettings(name="x", model="m", engine="vllm", command=command), SITE.folder) == found

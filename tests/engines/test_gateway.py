@@ -47,9 +47,10 @@ async def test_the_first_request_starts_it(tmp_path: Path) -> None:
 
 
 async def test_many_first_requests_start_it_once(tmp_path: Path) -> None:
-    """They join the start under way, streams and others; none of them is answered before it is ready."""
+    """They join the start under way, streams and others; none of them is answered before it is ready. What they wished is done
+    with that: once it is idle and stopped, it stays so."""
     flag = tmp_path / "ready"
-    async with running(tmp_path, table(tmp_path, "--ready-file", flag)) as gateway:
+    async with running(tmp_path, table(tmp_path, "--ready-file", flag, more="idle_s = 0.3")) as gateway:
         calls = [asyncio.create_task(gateway.chat(model="small")) for _ in range(20)]
         streams = [asyncio.create_task(streamed(gateway)) for _ in range(5)]
         await until(lambda: starts(tmp_path))
@@ -60,6 +61,10 @@ async def test_many_first_requests_start_it_once(tmp_path: Path) -> None:
         assert set(await asyncio.gather(*streams)) == {"hello there "}
         assert len(starts(tmp_path)) == 1
         assert {end[0] for end in await is_sound(gateway, 25)} == {"completed"}
+        await until_state(gateway, "stopped")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (supervisor(gateway).state, len(starts(tmp_path))) == (State.STOPPED, 1)
 
 
 def engine_origin(gateway: Gateway) -> Any:

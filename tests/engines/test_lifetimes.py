@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def config(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["own", "other"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
 async def test_no_engine_outlives_the_gateway(tmp_path: Path, kind: str, number: signal.Signals) -> None:
+    try:
+        await ends_with_it(tmp_path, kind, number)
+    finally:
+        for pid in filter(is_alive, starts(tmp_path)):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def ends_with_it(tmp_path: Path, kind: str, number: signal.Signals) -> None:
     async with serving(tmp_path, "[server]\npre_stop_s = 0\n" + config(tmp_path, kind)) as gateway:
         assert b"200 OK" in await gateway.whole("POST", "/v1/chat/completions", BODY)
         (pid,) = starts(tmp_path)

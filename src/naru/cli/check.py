@@ -127,11 +127,11 @@ def _engines(settings: config.Settings, config_path: Path | None) -> Iterator[Fi
     except (NaruError, OSError):
         running = {}  # the store's finding says why
     for name, engine in settings.engines.items():
-        yield _engine(f"engine {name}", engine, running.get(name, {}))
+        missing = _missing(engine, settings.source.parent if settings.source else Path())
+        yield _engine(f"engine {name}", engine, missing, running.get(name, {}))
 
 
-def _engine(what: str, engine: config.EngineSettings, shown: dict[str, Any]) -> Finding:
-    missing = _missing(engine)
+def _engine(what: str, engine: config.EngineSettings, missing: str, shown: dict[str, Any]) -> Finding:
     if missing:
         return Finding(what, "fail", missing)
     state = shown.get("state", "stopped")
@@ -142,9 +142,9 @@ def _engine(what: str, engine: config.EngineSettings, shown: dict[str, Any]) -> 
     return Finding(what, "ok", f"{engine.model}: {state}")
 
 
-def _missing(engine: config.EngineSettings) -> str:
+def _missing(engine: config.EngineSettings, folder: Path) -> str:
     """What has to be installed for it, in a sentence."""
-    program = program_of(engine)
+    program = program_of(engine, folder)
     if program:
         way = f"install it, or give its path as command in [engines.{engine.name}]"
         return "" if shutil.which(program) else f'its program "{program}" was not found: {way}'

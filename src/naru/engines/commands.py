@@ -67,9 +67,9 @@ def command_for(settings: EngineSettings, site: Site, address: EngineAddress) ->
     )
 
 
-def program_of(settings: EngineSettings) -> str:
-    """What has to be there, "" for Naru's own worker: a path, or a name on PATH."""
-    return settings.command or _PROGRAMS[settings.provider_kind]
+def program_of(settings: EngineSettings, folder: Path) -> str:
+    """What has to be there, "" for Naru's own worker: a path, or a name on PATH. Relative paths begin at `folder`."""
+    return located(settings.command, folder) or _PROGRAMS[settings.provider_kind]
 
 
 _PROGRAMS = {"engine": "", "vllm": "vllm", "sglang": "python3", "llamacpp": "llama-server", "ollama": "ollama"}
@@ -78,21 +78,21 @@ Made = tuple[list[str], dict[str, str]]
 
 
 def _worker(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
-    own = (settings.command, "engine", "serve") if settings.command else site.worker
-    argv = [*own, _located(settings.model, site), "--socket", str(address), "--home", str(site.home)]
+    own = (program_of(settings, site.folder), "engine", "serve") if settings.command else site.worker
+    argv = [*own, located(settings.model, site.folder), "--socket", str(address), "--home", str(site.home)]
     argv += ["--engine", settings.engine]
     argv += _flag("--device", settings.device) + _flag("--context", settings.context)
     argv += _flag("--max-streams", settings.max_streams) + _flag("--cache-gb", settings.cache_gb)
     argv += _flag("--quant", settings.quant)
     for name, place in settings.adapters.items():
-        argv += ["--adapter", f"{name}={_located(place, site)}"]
+        argv += ["--adapter", f"{name}={located(place, site.folder)}"]
     for name in dict.fromkeys((settings.model, *settings.names)):
         argv += ["--name", name]
     return argv, {}
 
 
 def _vllm(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
-    argv = [program_of(settings), "serve", _located(settings.model, site), *_listening(address)]
+    argv = [program_of(settings, site.folder), "serve", located(settings.model, site.folder), *_listening(address)]
     argv += ["--served-model-name", *dict.fromkeys((settings.model, *settings.names))]
     argv += _flag("--max-model-len", settings.context) + _flag("--max-num-seqs", settings.max_streams)
     parsers = parsers_of(settings.model)[0]
@@ -107,7 +107,13 @@ def _vllm(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
 
 
 def _sglang(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
-    argv = [program_of(settings), "-m", "sglang.launch_server", "--model-path", _located(settings.model, site)]
+    argv = [
+        program_of(settings, site.folder),
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        located(settings.model, site.folder),
+    ]
     # One name only; others are the gateway's. `name:adapter` is SGLang's own form (docs, openai_api_completions).
     argv += [*_listening(address), "--served-model-name", settings.model]
     argv += _flag("--context-length", settings.context) + _flag("--max-running-requests", settings.max_streams)
@@ -120,8 +126,8 @@ def _sglang(settings: EngineSettings, site: Site, address: EngineAddress) -> Mad
 
 def _llamacpp(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
     is_file = settings.model.lower().endswith(".gguf")
-    source = ["-m", _located(settings.model, site)] if is_file else ["-hf", settings.model]
-    argv = [program_of(settings), *source, "--alias", settings.model, *_listening(address)]
+    source = ["-m", located(settings.model, site.folder)] if is_file else ["-hf", settings.model]
+    argv = [program_of(settings, site.folder), *source, "--alias", settings.model, *_listening(address)]
     argv += ["--jinja", "--metrics"]  # tools need the first, load figures the second
     argv += _flag("--device", settings.device) + _flag("--parallel", settings.max_streams)
     if settings.context is not None:
@@ -138,7 +144,7 @@ def _ollama(settings: EngineSettings, site: Site, address: EngineAddress) -> Mad
     if settings.max_streams is not None:
         env["OLLAMA_NUM_PARALLEL"] = str(settings.max_streams)
     env["OLLAMA_KEEP_ALIVE"] = "-1"  # when it may go, idle_s says
-    return [program_of(settings), "serve"], env
+    return [program_of(settings, site.folder), "serve"], env
 
 
 _MAKERS: Mapping[str, Callable[[EngineSettings, Site, EngineAddress], Made]] = {
@@ -165,7 +171,7 @@ def _host_and_port(address: EngineAddress) -> tuple[str, str]:
 
 
 def _pairs(adapters: Iterable[tuple[str, str]], site: Site) -> list[str]:
-    return [f"{name}={_located(place, site)}" for name, place in adapters]
+    return [f"{name}={located(place, site.folder)}" for name, place in adapters]
 
 
 def _has(settings: EngineSettings, flag: str) -> bool:
@@ -178,11 +184,11 @@ def _parsers(settings: EngineSettings, parsers: Parsers) -> list[str]:
     return [part for flag, name in known.items() if not _has(settings, flag) for part in _flag(flag, name)]
 
 
-def _located(text: str, site: Site) -> str:
+def located(text: str, folder: Path) -> str:
     """A path that begins with ~ or ./ or ../ as a whole one; everything else is a name, or whole already."""
     if text.startswith("~"):
         return str(Path(text).expanduser())
-    return str((site.folder / text).resolve()) if text.startswith(("./", "../")) else text
+    return str((folder / text).resolve()) if text.startswith(("./", "../")) else text
 
 
 def _first_request(model: str) -> bytes:

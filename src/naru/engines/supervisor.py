@@ -197,9 +197,8 @@ class Supervisor:
 
     def _enter(self, state: State) -> None:
         """What every way into a state has in common. No await: nobody sees anything between."""
-        log.info(
-            "an engine", engine=self.settings.name, was=self.state.value, now=state.value, why=self.trouble or None
-        )
+        said = {"engine": self.settings.name, "was": self.state.value, "now": state.value, "why": self.trouble or None}
+        log.info("an engine changed its state", **said)
         was, self.state, self.since = self.state, state, self.world.clock.now()
         use = self.use()
         if state is State.STARTING:
@@ -210,6 +209,7 @@ class Supervisor:
             self._is_restart = self._comes_again = False
         elif state is State.READY:
             self.trouble, self._ready_at = "", self.loop.time()
+            self._wanted.clear()  # of those who came while it started
             if use is not None:
                 use.resume()
             for waiter in self._waiters:
