@@ -39,10 +39,10 @@ async def test_the_ledger_can_be_exported_without_a_running_gateway(tmp_path: Pa
 async def test_json_stays_json_beside_a_warning(tmp_path: Path) -> None:
     """A setting without effect is warned about on stderr; stdout is what a script parses."""
     file = tmp_path / "naru.toml"
-    file.write_text('[engines.demo]\nmodel = "naru-demo"\n')
+    file.write_text('[store]\nredis = "redis://127.0.0.1:1"\n')
     code, out, err = await command(tmp_path / "home", "keys", "list", "--json", "--config", str(file))
     assert (code, json.loads(out)) == (0, {"data": []})
-    assert "engines.demo" in err
+    assert "store.redis" in err
 
 
 async def test_commands_reach_the_running_gateway(tmp_path: Path) -> None:

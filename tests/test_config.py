@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from naru import config_schema
+from naru import config_engines, config_schema
 from naru.config import Secret, Settings, environment_names, load_settings
 from naru.config_schema import SECTIONS
 from naru.errors import ConfigError
@@ -50,7 +50,7 @@ def test_without_anything_there_are_defaults_and_the_sandbox() -> None:
     assert settings.store.url.reveal() == "sqlite:////home/someone/.naru/naru.db"
     assert settings.source is None
     assert list(settings.providers) == ["sandbox"]
-    assert (settings.models, settings.engines) == ({}, {})
+    assert (settings.models, settings.engines.keys() - {"demo"}) == ({}, set())
 
 
 def test_flags_beat_variables_beat_the_file_beat_defaults() -> None:
@@ -251,6 +251,19 @@ REFUSALS = [
     (MODEL + 'price = { input = 1, currency = "KRW" }', "models.m.price.input: a price in KRW needs ledger.krw_per_usd"),
     (MODEL + 'price = { input = 1, currency = "EUR" }', 'models.m.price.currency: expected "USD" or "KRW", got "EUR"'),
     ("[engines.e]\n", "engines.e.model: is missing"),
+    ('[engines.e]\nmodel = ""\n', "engines.e: model is empty"),
+    ('[engines.e]\nmodel = "m"\ndevise = "GPU"\n', "engines.e.devise: no such key (did you mean device?)"),
+    ('[engines.e]\nmodel = "m"\nengine = "vlm"\n', '"ollama", got "vlm" (did you mean vllm?)'),
+    ('[engines.e]\nmodel = "m"\nengine = "vllm"\nquant = "4bit"\n', 'engines.e: engine = "vllm" has no quant; its own flags go into'),
+    ('[engines.e]\nmodel = "m"\nengine = "ollama"\nadapters = { a = "b" }\n', 'engines.e: engine = "ollama" has no adapters'),
+    ('[engines.e]\nmodel = "m"\nadapters = { "a:b" = "x" }\n', 'engines.e: "a:b" is no name for an adapter'),
+    ('[engines.e]\nmodel = "m"\nmemory = "lots"\n', 'engines.e: memory: expected a size such as "8gb" or "512mib", got "lots"'),
+    ('[engines.e]\nmodel = "m"\nstart_s = 0\n', "engines.e.start_s: expected a number above 0, got 0"),
+    ('[engines."a b"]\nmodel = "m"\n', "engines.a b: an engine's name has letters, digits"),
+    ('[engines.e]\nmodel = "m"\nenv = { A = "${NOPE}" }\n', "engines.e.env.A: the variable NOPE is not set"),
+    ('[engines.sandbox]\nmodel = "m"\n', 'engines.sandbox: a provider is called "sandbox" too'),
+    ('[engines.e]\nmodel = "m"\n[models.x]\ndeployments = [{ provider = "e", model = "n" }]\n', 'models.x.deployments[0].model: engines.e has no "n"'),
+    ('[engines.e]\nmodel = "m"\n[models.x]\ndeployments = [{ provider = "e", model = "m", endpoint = "responses" }]\n', "engine has no such endpoint"),
 ]  # fmt: skip
 
 
@@ -508,6 +521,115 @@ def test_secrets_compare_by_value_and_know_whether_they_are_empty() -> None:
     assert Secret("a") == Secret("a") != Secret("b")
     assert len({Secret("a"), Secret("a")}) == 1
     assert not Secret("")
+
+
+# --- Engines ------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_has_its_settings_and_usual_ones() -> None:
+    text = """
+    [engines.gpu]
+    engine = "vllm"
+    model = "org/m"
+    context = 4096
+    names = ["m"]
+    adapters = { law = "./law" }
+    args = ["--x", "1"]
+    env = { TOKEN = "${SECRET_TOKEN}" }
+    price = { input = 1 }
+    memory = "1.5 GiB"
+    start = "gateway"
+    [engines.small]
+    model = "s"
+    """
+    engines = load(text, {"SECRET_TOKEN": "HUSH"}).engines
+    gpu, small = engines["gpu"], engines["small"]
+    assert gpu.served == {"org/m": "org/m", "m": "org/m", "org/m:law": "org/m:law", "m:law": "org/m:law"}
+    assert (gpu.memory_bytes, gpu.env["TOKEN"].reveal(), gpu.provider_kind) == (3 << 29, "HUSH", "vllm")
+    assert "HUSH" not in repr(gpu)
+    assert (small.start, small.start_s, small.idle_s, small.memory_bytes) == ("first_use", 600.0, 0.0, 0)
+    assert (small.price.is_free, small.served, small.provider_kind) == (True, {"s": "s"}, "engine")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("8gb", 8_000_000_000), ("8 GB", 8_000_000_000), ("512MiB", 512 << 20), ("1.5kb", 1500), ("77", 77)],
+)
+def test_sizes_of_memory(text: str, size: int) -> None:
+    assert config_schema.size_of(text) == size
+
+
+def test_another_process_is_needed_for_what_it_is_started_with_only() -> None:
+    """Every field is one or the other."""
+    engine = config_schema.EngineSettings(name="e", model="m", engine="sglang")
+    others = {
+        "model": "n", "engine": "vllm", "device": "x", "context": 1, "max_streams": 1, "adapters": {"a": "b"}, "command": "c",
+        "args": ("a",), "env": {"a": Secret("b")}, "names": ("n",),
+    }  # fmt: skip
+    changed = {name: msgspec.structs.replace(engine, **{name: value}).version for name, value in others.items()}
+    assert len({engine.version, *changed.values()}) == len(others) + 1
+    own = config_schema.EngineSettings(name="e", model="m")
+    assert (
+        len(
+            {
+                own.version,
+                *(msgspec.structs.replace(own, **{k: v}).version for k, v in (("cache_gb", 1.0), ("quant", "4bit"))),
+            }
+        )
+        == 3
+    )
+    same = {"price": None, "start": "gateway", "start_s": 1.0, "idle_s": 1.0, "memory": "1gb"}
+    for name, value in same.items():
+        assert msgspec.structs.replace(engine, **{name: value}).version == engine.version
+    fields = set(config_schema.EngineSettings.__struct_fields__)
+    assert fields == others.keys() | same.keys() | {"name", "cache_gb", "quant"}
+
+
+def test_an_engine_is_a_provider_to_models_and_fallbacks() -> None:
+    """Its name hides a kind of that name, and its models may be fallen back to."""
+    text = """
+    [engines.vllm]
+    model = "org/m"
+    names = ["m"]
+    [models.x]
+    deployments = [{ provider = "vllm", model = "m" }]
+    fallbacks = ["org/m", "vllm/m"]
+    """
+    settings = load(text)
+    assert set(settings.providers) == {"sandbox"}
+    assert settings.upstreams["vllm"].kind == "engine"
+
+
+def test_the_shipped_model_is_there_only_where_nothing_else_is() -> None:
+    """And only where it is installed; what a file says of engines or providers is all that there is."""
+    demo = {"demo": config_engines.DEMO}
+    assert config_engines.DEMO.start == "first_use"
+    assert config_engines.with_demo({}, load(MODEL).providers, True) == demo
+    assert config_engines.with_demo({}, load("[providers.sandbox]\nenabled = false\n").providers, True) == demo
+    assert config_engines.with_demo({}, load().providers, False) == {}
+    assert config_engines.with_demo({}, load("", {"OPENAI_API_KEY": "sk-x"}).providers, True) == {}
+    own = load('[engines.e]\nmodel = "m"\n')
+    assert config_engines.with_demo(own.engines, own.providers, True) == own.engines
+
+
+def test_the_shipped_model_needs_its_files_and_what_runs_it(tmp_path: Path) -> None:
+    assert not config_engines.is_demo_installed(tmp_path, "json")
+    (tmp_path / "engine" / "demo").mkdir(parents=True)
+    assert config_engines.is_demo_installed(tmp_path, "json")
+    assert not config_engines.is_demo_installed(tmp_path, "no_such_module_anywhere")
+
+
+def test_engines_see_no_credentials_but_the_hubs() -> None:
+    environ = {
+        "PATH": "/bin", "OPENAI_API_KEY": "x", "AWS_SECRET_ACCESS_KEY": "x", "NARU_ADMIN_KEY": "x", "HF_TOKEN": "h",
+        "CLOVASTUDIO_API_KEY": "x", "CUDA_VISIBLE_DEVICES": "1", "NARU_HOME": "/n",
+    }  # fmt: skip
+    assert set(config_engines.environment_for_engines(environ)) == {
+        "PATH",
+        "HF_TOKEN",
+        "CUDA_VISIBLE_DEVICES",
+        "NARU_HOME",
+    }
 
 
 # --- The document -------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from naru.app import ENDPOINTS, HOT, PATTERNS
+from naru.endpoints import ENDPOINTS, HOT, PATTERNS
 from naru.errors import BadRequest, NaruError, UpstreamError
 from naru.protocol.accumulate import accumulate, response_events
 from naru.protocol.bridge import Dialects, Upstream

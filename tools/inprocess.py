@@ -10,7 +10,8 @@ from typing import Any
 
 import uvicorn
 
-from naru.app import HOT, App
+from naru.app import App
+from naru.endpoints import HOT
 from naru.transport.fast import fast_protocol
 from naru.transport.server import Server, Waits
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import ceil
 from pathlib import Path
 from random import Random
@@ -39,6 +41,10 @@ from naru.control.local import ControlServer, serve_control
 from naru.control.service import Control, NewKey
 from naru.control.side import SideRoutes, family_of_caller, unknown_path
 from naru.deployments import Deployments, not_in_effect
+from naru.endpoints import ENDPOINTS, ERROR_SHAPES, ERROR_SHAPES_OF, HOT, PATTERNS
+from naru.engines.commands import Site
+from naru.engines.fleet import EngineFleet
+from naru.engines.supervisor import World
 from naru.errors import ConfigError, InternalError, MethodNotAllowed, NaruError
 from naru.gateway.auth import Auth
 from naru.gateway.cached import CachedAnswers
@@ -52,18 +58,7 @@ from naru.limits.gate import Gate
 from naru.log import configure as configure_log
 from naru.metrics import Metrics
 from naru.probes import Prober
-from naru.protocol.anthropic_messages import ANTHROPIC_MESSAGES
-from naru.protocol.bedrock import BEDROCK
 from naru.protocol.bridge import Dialects
-from naru.protocol.clova import CLOVA
-from naru.protocol.dialect import ClientSide, UpstreamSide
-from naru.protocol.embeddings import EMBEDDINGS, EMBEDDINGS_CLOVA, EMBEDDINGS_GEMINI
-from naru.protocol.gemini import GEMINI
-from naru.protocol.media import EDITS, IMAGES, SPEECH, TRANSCRIPTION, TRANSLATION
-from naru.protocol.openai_chat import OPENAI_CHAT
-from naru.protocol.openai_completions import OPENAI_COMPLETIONS
-from naru.protocol.openai_responses import OPENAI_RESPONSES
-from naru.protocol.rerank import RERANK, RERANK_CLOVA, RERANK_DASHSCOPE
 from naru.providers import load_providers
 from naru.reach import Reach, needs_sandbox
 from naru.reload import Load, Outcome, Reloader, changed_providers
@@ -86,61 +81,10 @@ from naru.webhook import Hook, Webhook
 
 log = structlog.get_logger("naru")
 
-#: Client path -> dialect. What is here is hot, and passes the one choke point for money.
-HOT: Mapping[str, ClientSide] = {
-    "/v1/chat/completions": OPENAI_CHAT,
-    "/v1/completions": OPENAI_COMPLETIONS,
-    "/v1/responses": OPENAI_RESPONSES,
-    "/v1/messages": ANTHROPIC_MESSAGES,
-    "/v1/embeddings": EMBEDDINGS,
-    "/v1/rerank": RERANK,
-    "/v1/audio/transcriptions": TRANSCRIPTION,
-    "/v1/audio/translations": TRANSLATION,
-    "/v1/audio/speech": SPEECH,
-    "/v1/images/generations": IMAGES,
-    "/v1/images/edits": EDITS,
-}
-#: The same for paths that name the model: prefix, what follows the name, dialect.
-PATTERNS: tuple[tuple[str, str, ClientSide], ...] = (
-    ("/v1beta/models/", ":generateContent", GEMINI),
-    ("/v1beta/models/", ":streamGenerateContent", GEMINI),
-    ("/v1/models/", ":generateContent", GEMINI),
-    ("/v1/models/", ":streamGenerateContent", GEMINI),
-)
-#: An endpoint of a provider (its name in `Provider.paths`) -> the dialect spoken there.
-ENDPOINTS: Mapping[str, UpstreamSide] = {
-    "chat": OPENAI_CHAT,
-    "completions": OPENAI_COMPLETIONS,
-    "responses": OPENAI_RESPONSES,
-    "messages": ANTHROPIC_MESSAGES,
-    "generate": GEMINI,
-    "converse": BEDROCK,
-    "clova_v3": CLOVA,
-    "clova_v1": CLOVA,
-    "embeddings": EMBEDDINGS,
-    "embeddings_gemini": EMBEDDINGS_GEMINI,
-    "embeddings_clova": EMBEDDINGS_CLOVA,
-    "rerank": RERANK,
-    "rerank_dashscope": RERANK_DASHSCOPE,
-    "rerank_clova": RERANK_CLOVA,
-    "transcription": TRANSCRIPTION,
-    "translation": TRANSLATION,
-    "speech": SPEECH,
-    "images": IMAGES,
-    "edits": EDITS,
-}
-
-
-#: Whose form the errors of other paths take: by prefix, else by whose client asks.
-ERROR_SHAPES: tuple[tuple[str, ClientSide], ...] = (("/v1/messages", ANTHROPIC_MESSAGES), ("/v1beta/", GEMINI))
-ERROR_SHAPES_OF: Mapping[str, ClientSide] = {
-    "openai": OPENAI_CHAT,
-    "anthropic": ANTHROPIC_MESSAGES,
-    "gemini": GEMINI,
-}
-
 #: A request waits so long for a place in this process, where the place that it lacks is not one of its own limits.
 GATE_WAIT_S = 5.0
+#: Starts Naru's own worker for local models.
+WORKER = (sys.executable, "-m", "naru", "engine", "serve")
 #: Retries that a quiet gateway has in hand.
 LEAST_RETRIES = 10.0
 
@@ -170,6 +114,7 @@ class App:
         self.prober: Prober
         self.sweep: Sweep
         self._lock: IO[str] | None = None
+        self.engines: EngineFleet
         self._store: Store
         self._client: UpstreamClient
         self._sandbox: Sandbox | None = None
@@ -191,9 +136,11 @@ class App:
         self._store = open_store(settings)
         records = await asyncio.wrap_future(self._store.keys())
         auth = Auth(home.pepper(settings.home), self.clock, records)
-        self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies)))
+        self.engines = EngineFleet(self._world(settings), lambda origin: self._client.pools.get(origin))
+        self._client = UpstreamClient(Connector(proxies=_proxies(settings.proxies), engines=self.engines.open))
         self.dialects = Dialects(HOT, PATTERNS, ENDPOINTS.values())
         upstreams, reach = await self._upstreams(settings)
+        self.engines.take(settings.engines, settings.server.drain_s)
         self.gateway = self._gateway(auth, await self._open_ledger(), upstreams)
         self.prober = Prober(self.gateway.failover.fleet, asyncio.get_running_loop().time, self.gateway.random)
         self.prober.start(reach.probes(upstreams.table))
@@ -238,6 +185,17 @@ class App:
         fx = fx_of(self.settings.ledger.display_currency, self.settings.ledger.krw_per_usd)
         return await open_ledger(self._store, self.clock, self.settings.home / "journal", self._tell_alert, fx)
 
+    def _world(self, settings: config.Settings) -> World:
+        """What local engines run in."""
+        folder = settings.source.parent if settings.source else Path()
+        site = Site(WORKER, settings.home, folder.resolve())
+        random = Random(secrets.randbits(64))
+        return World(site, config.engine_environment(), partial(home.engine_socket, settings.home), self.clock, random)
+
+    def run_engines(self) -> None:
+        """Starts those that are not to wait for their first request. An App that answers one command has no use for them."""
+        self.engines.run()
+
     def _tell_alert(self, alert: Alert) -> None:
         if self.webhook is not None:
             self.webhook.tell(alert)
@@ -258,6 +216,7 @@ class App:
         if self.webhook is not None:
             await self.webhook.stop()
         await self._client.close()
+        await self.engines.stop()
         if self.gateway.cached is not None:
             await self.gateway.cached.cache.close()
         await self.gateway.ledger.end()
@@ -311,6 +270,7 @@ class App:
         self.sweep.retain(settings.log.retention_days)
         webhook = {} if self.webhook is None else {self.webhook.origin: MAX_WEBHOOK_CONNECTIONS}
         self._client.keep(webhook | reach.connections)
+        self.engines.take(settings.engines, settings.server.drain_s)
         if settings.log_level != before.log_level:
             configure_log(settings.log_level)
         _warn_of(news)
@@ -379,6 +339,7 @@ class App:
         try:
             await self.start(make_first_keys=False)
             await self.open_control()
+            self.run_engines()
             self.watch()
         except ConfigError as error:
             await send({"type": "lifespan.startup.failed", "message": error.message})
@@ -391,8 +352,8 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _web(self) -> Starlette:
-        side = SideRoutes(self.gateway, self.control, self.not_ready).routes()
-        admin = AdminApi(self.control, self.gateway, self._reloader).routes()
+        side = SideRoutes(self.gateway, self.control, self.engines, self.not_ready).routes()
+        admin = AdminApi(self.control, self.gateway, self._reloader, self.engines).routes()
         routes: list[BaseRoute] = [*side, *admin]
         handlers = {HTTPException: self._on_http_error, NaruError: self._on_error, Exception: self._on_crash}
         web = Starlette(routes=routes, exception_handlers=handlers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from naru.catalog import load_catalog
-from naru.config_read import Reader, bare, nearest, without_none
+from naru.config_engines import check_engine_names, environment_for_engines, is_demo_installed, read_engines, with_demo
+from naru.config_models import check_models, check_region
+from naru.config_read import PROVIDER_NAME, Reader, bare, nearest, without_none
 from naru.config_schema import (
     SECTIONS,
     AlertSettings,
@@ -60,6 +61,7 @@ __all__ = [
     "Settings",
     "StoreSettings",
     "Timeouts",
+    "engine_environment",
     "environment_names",
     "load_settings",
     "settings_of_process",
@@ -71,13 +73,17 @@ SANDBOX = "sandbox"
 #: Settings of a provider whose requests are signed; the environment has them with AWS_ in front.
 SIGNING = ("access_key_id", "secret_access_key", "session_token")
 VARIABLE = re.compile(r"\$(\$?)\{(\w+)\}")
-PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def settings_of_process(path: Path | None, flags: Mapping[str, object]) -> Settings:
     """load_settings with this process's environment."""
     return load_settings(path, os.environ, flags)
+
+
+def engine_environment() -> dict[str, str]:
+    """Of this process, as far as it is an engine's business."""
+    return environment_for_engines(os.environ)
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
@@ -97,14 +103,14 @@ def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[
     models = {
         name: reader.struct(ModelSettings, item, f"models.{name}", name=name) for name, item in table["models"].items()
     }
-    engines = {
-        name: reader.struct(EngineSettings, item, f"engines.{name}", name=name)
-        for name, item in table["engines"].items()
-    }
+    engines = read_engines(table["engines"], reader)
     providers = _Providers(reader, environ, source.parent if source else Path())
-    enabled = providers.enabled(table["providers"], models)
-    _check_models(models, enabled, providers)
-    return msgspec.structs.replace(base, providers=enabled, models=models, engines=engines)
+    enabled = providers.enabled(table["providers"], models, engines)
+    check_engine_names(engines, enabled, reader)
+    engines = with_demo(engines, enabled, is_demo_installed())
+    settings = msgspec.structs.replace(base, providers=enabled, models=models, engines=engines)
+    check_models(settings, providers.kinds, reader)
+    return settings
 
 
 def environment_names() -> dict[str, str]:
@@ -314,12 +320,16 @@ class _Providers:
         self.folder = folder
         self.kinds = load_providers()
 
-    def enabled(self, tables: Mapping[str, Any], models: Mapping[str, ModelSettings]) -> dict[str, ProviderSettings]:
+    def enabled(
+        self, tables: Mapping[str, Any], models: Mapping[str, ModelSettings], engines: Container[str]
+    ) -> dict[str, ProviderSettings]:
         """Declared ones; the sandbox unless disabled; those whose key is in the environment, when the file declares
-        none, or when a deployment names them."""
+        none, or when a deployment names them (and means no engine of that name)."""
         declared = {name: self.declared(name, table) for name, table in tables.items()}
         found = {name: provider for name, provider in declared.items() if provider.enabled}
-        named = {deployment.provider for model in models.values() for deployment in model.deployments}
+        named = {
+            each.provider for model in models.values() for each in model.deployments if each.provider not in engines
+        }
         is_free_choice = not declared.keys() - {SANDBOX}
         for kind in self.kinds.values():
             is_wanted = kind.kind in named or kind.kind == SANDBOX or (is_free_choice and self.key_of(kind) is not None)
@@ -360,7 +370,7 @@ class _Providers:
         if base_url is not None:
             base_url = self.checked_url(provider, kind, base_url)
         elif kind.kind != SANDBOX:
-            self.check_region(kind, region, f"{key}.region" if region else f"{key}.base_url")
+            check_region(kind, region, f"{key}.region" if region else f"{key}.base_url", self.reader)
             region = region or (next(iter(kind.hosts)) if len(kind.hosts) > 1 else "")
         if kind.signs_as and provider.api_key is None and not region:
             raise self.reader.error(f"{key}.region", "is missing: signatures hold for one region")
@@ -391,12 +401,6 @@ class _Providers:
             raise self.reader.error(f"{key}.api_key", f"is missing: set {variable}, or write api_key here{ways}")
         return provider
 
-    def check_region(self, kind: Provider, region: str, key: str) -> None:
-        try:
-            kind.base_url(region)
-        except ConfigError as error:
-            raise self.reader.error(key, error.message) from None
-
     def checked_url(self, provider: ProviderSettings, kind: Provider, text: str) -> str:
         key, text = f"providers.{provider.name}.base_url", text.rstrip("/")
         try:
@@ -410,79 +414,3 @@ class _Providers:
         if not provider.allow_private and is_private(host) and not (kind.is_local and is_loopback(host)):
             raise self.reader.error(key, f"{host} is a private address; if that is meant, set allow_private = true")
         return text if url.path else text + kind.address_path
-
-
-# --- Models -------------------------------------------------------------------------------------------------------
-
-
-def _check_models(
-    models: Mapping[str, ModelSettings], enabled: Mapping[str, ProviderSettings], providers: _Providers
-) -> None:
-    reader = providers.reader
-    names = _names(models, reader)
-    for model in models.values():
-        key = f"models.{model.name}"
-        if not model.deployments:
-            raise reader.error(f"{key}.deployments", "needs at least one deployment")
-        for index, deployment in enumerate(model.deployments):
-            _check_deployment(deployment, f"{key}.deployments[{index}]", enabled, providers)
-        for kind in ("fallbacks", "context_fallbacks", "policy_fallbacks"):
-            for index, fallback in enumerate(getattr(model, kind)):
-                _check_fallback(fallback, f"{key}.{kind}[{index}]", names, enabled, reader)
-    for model in models.values():
-        _check_cycle(model.name, models, names, reader)
-
-
-def _names(models: Mapping[str, ModelSettings], reader: Reader) -> dict[str, str]:
-    """Every declared name and alias -> the model. Raises ConfigError when one stands for two."""
-    names = {name: name for name in models}
-    for model in models.values():
-        for index, alias in enumerate(model.aliases):
-            if names.setdefault(alias, model.name) != model.name or alias in models:
-                owner = names[alias]
-                raise reader.error(f"models.{model.name}.aliases[{index}]", f'"{alias}" already names models.{owner}')
-    return names
-
-
-def _check_deployment(
-    deployment: DeploymentSettings, key: str, enabled: Mapping[str, ProviderSettings], providers: _Providers
-) -> None:
-    reader, provider = providers.reader, enabled.get(deployment.provider)
-    if provider is None:
-        kind = providers.kinds.get(deployment.provider)
-        ways = f"declare [providers.{deployment.provider}]" + (f" or set {kind.env[0]}" if kind and kind.env else "")
-        hint = "" if kind else nearest(deployment.provider, enabled)
-        message = f'"{deployment.provider}" is not an enabled provider{hint}: {ways}. Enabled: {", ".join(enabled)}'
-        raise reader.error(f"{key}.provider", message)
-    kind = providers.kinds[provider.kind]
-    if deployment.region and provider.base_url is None:
-        providers.check_region(kind, deployment.region, f"{key}.region")
-    if deployment.endpoint is not None and deployment.endpoint not in kind.paths:
-        raise reader.error(f"{key}.endpoint", f"{kind.kind} has no such endpoint; it has {', '.join(kind.paths)}")
-
-
-def _check_fallback(
-    name: str, key: str, names: Mapping[str, str], enabled: Mapping[str, ProviderSettings], reader: Reader
-) -> None:
-    provider, slash, _ = name.partition("/")
-    if name in names or (slash and provider in enabled):
-        return
-    catalog = load_catalog()
-    if catalog.get(name) is None:
-        known = [*names, *catalog.names()]
-        raise reader.error(key, f'there is no model "{name}"{nearest(name, known)}')
-
-
-def _check_cycle(start: str, models: Mapping[str, ModelSettings], names: Mapping[str, str], reader: Reader) -> None:
-    """Raises ConfigError when following fallbacks from `start` comes back to it."""
-    trails = [[start]]
-    seen = set()
-    while trails:
-        trail = trails.pop()
-        for fallback in models[trail[-1]].fallbacks:
-            target = names.get(fallback)
-            if target == start:
-                raise reader.error(f"models.{start}.fallbacks", f"go in a circle: {' -> '.join([*trail, start])}")
-            if target is not None and target not in seen:
-                seen.add(target)
-                trails.append([*trail, target])

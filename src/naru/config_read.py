@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fractions
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +34,8 @@ from naru.ledger.pricing import (
 from naru.protocol.service import OPEN_TIERS, SERVER_TOOLS, USUAL_TIERS
 
 S = TypeVar("S", bound=Struct)
+#: Of providers, and of engines, which stand beside them.
+PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Reader:

@@ -6,15 +6,16 @@ docs/configuration.md is checked against them.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
-from naru.ledger.pricing import (
-    Price,
-)
+from naru.ledger.pricing import FREE, Price
 from naru.limits.meters import Limits
 
 MIB = 1 << 20
@@ -25,6 +26,23 @@ Seconds = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Strategy = Literal["priority", "weighted", "least_busy", "latency", "cost"]
+EngineKind = Literal["auto", "openvino", "transformers", "vllm", "sglang", "llamacpp", "ollama"]
+
+#: Those of Naru's own worker; every other kind is a server of its own, and named as the provider that it is.
+OWN_ENGINES = frozenset({"auto", "openvino", "transformers"})
+#: What kinds of engines have of the settings that not all have. What is left out is refused by name, never ignored.
+ENGINE_OPTIONS: dict[str, frozenset[str]] = {
+    "engine": frozenset({"device", "context", "max_streams", "cache_gb", "quant", "adapters"}),
+    "vllm": frozenset({"context", "max_streams", "adapters"}),
+    "sglang": frozenset({"device", "context", "max_streams", "adapters"}),
+    "llamacpp": frozenset({"device", "context", "max_streams"}),
+    "ollama": frozenset({"context", "max_streams"}),
+}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(kb|mb|gb|tb|kib|mib|gib|tib)?", re.IGNORECASE)
+SIZE_UNITS = {"": 1} | {f"{letter}b": 1000**n for n, letter in enumerate("kmgt", 1)}
+SIZE_UNITS |= {f"{letter}ib": 1024**n for n, letter in enumerate("kmgt", 1)}
+#: What follows the colon in `model:adapter`.
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Secret:
@@ -193,11 +211,91 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
-    """A local model in a child process. `idle_s`: stopped after so long without a request; 0 keeps it."""
+    """A local model in a child process, which the gateway starts, watches and stops.
+
+    `engine`: who runs it; auto, openvino and transformers are Naru's own worker. `command`: the program, where it is not the
+    usual one. `adapters`: LoRA adapters by name, each a folder or a Hub id. `names`: other names that the model answers to.
+    `start_s`: how long it may take to be ready. `idle_s`: stopped after so long without a request; 0 keeps it. `memory`: started
+    anew when its processes hold more than that ("8gb"); 0: no limit. Raises ValueError for what its kind does not have."""
 
     name: str
     model: str
+    engine: EngineKind = "auto"
+    device: str = ""
+    context: Count | None = None
+    max_streams: Count | None = None
+    cache_gb: Annotated[float, Meta(gt=0)] | None = None
+    quant: Literal["8bit", "4bit"] | None = None
+    adapters: dict[str, str] = {}
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: dict[str, Secret] = {}
+    names: tuple[str, ...] = ()
+    price: Price = FREE
+    start: Literal["gateway", "first_use"] = "first_use"
+    start_s: Seconds = 600.0
     idle_s: Annotated[float, Meta(ge=0)] = 0.0
+    memory: str = "0"
+
+    def __post_init__(self) -> None:
+        options = ENGINE_OPTIONS[self.provider_kind]
+        for option in sorted(ENGINE_OPTIONS["engine"] - options):
+            if getattr(self, option):
+                raise ValueError(f'engine = "{self.engine}" has no {option}; its own flags go into args')
+        for adapter in self.adapters:
+            if not ADAPTER_NAME.fullmatch(adapter):
+                raise ValueError(f'"{adapter}" is no name for an adapter: letters, digits, dots, dashes, underscores')
+        if not self.model.strip():
+            raise ValueError("model is empty: name a shipped model, a Hub id, a folder, or a .gguf file")
+        size_of(self.memory)
+
+    @property
+    def provider_kind(self) -> str:
+        """The provider whose data tells how it is spoken to."""
+        return "engine" if self.engine in OWN_ENGINES else self.engine
+
+    @property
+    def memory_bytes(self) -> int:
+        return size_of(self.memory)
+
+    @property
+    def served(self) -> dict[str, str]:
+        """Every name that callers may use -> the one that the engine itself is asked for."""
+        plain = dict.fromkeys((self.model, *self.names), self.model)
+        tuned = {f"{name}:{each}": f"{self.model}:{each}" for name in plain for each in self.adapters}
+        return plain | tuned
+
+    @property
+    def version(self) -> str:
+        """Differs where the process would be another one: prices and patience are the gateway's alone."""
+        env = {name: text.reveal() for name, text in self.env.items()}
+        said = (
+            self.model, self.engine, self.device, self.context, self.max_streams, self.cache_gb, self.quant, self.adapters,
+            self.command, self.args, env, self.names,
+        )  # fmt: skip
+        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:12]
+
+    def as_provider(self) -> ProviderSettings:
+        """What routing sees of it: a provider under the engine's name."""
+        return ProviderSettings(
+            name=self.name,
+            kind=self.provider_kind,
+            base_url=f"{ENGINE_SCHEME}://{self.name}/v1",
+            allow_private=True,
+            price=self.price,
+        )
+
+
+#: Addresses of engines: engine://NAME. Where it listens is known only while it runs.
+ENGINE_SCHEME = "engine"
+
+
+def size_of(text: str) -> int:
+    """Bytes: "8gb", "512 MiB", "0". Raises ValueError."""
+    found = SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'memory: expected a size such as "8gb" or "512mib", got "{text[:16]}"')
+    return int(float(found[1]) * SIZE_UNITS[(found[2] or "").lower()])
 
 
 class ProxySettings(Struct, frozen=True, kw_only=True):
@@ -233,6 +331,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
     engines: dict[str, EngineSettings] = {}
+
+    @property
+    def upstreams(self) -> dict[str, ProviderSettings]:
+        """Everybody who may answer: the enabled providers, and the engines as such."""
+        return self.providers | {name: engine.as_provider() for name, engine in self.engines.items()}
 
 
 #: Sections with a fixed set of keys, each of which the environment may also set.

@@ -1,7 +1,7 @@
 """From settings and catalogue to the routing table: which model names exist here, and who answers each. Pure.
 
-A model declared in naru.toml goes first; every catalogue model that an enabled provider offers comes after it, with the
-catalogue's aliases; `provider/model` reaches any other model of an enabled provider.
+A model declared in naru.toml goes first, then those of the engines; every catalogue model that an enabled provider offers comes
+after them, with the catalogue's aliases; `provider/model` reaches any other model of an enabled provider.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from naru.catalog import Catalog
 from naru.catalog.models import Model, Offer
-from naru.config import DeploymentSettings, ModelSettings, ProviderSettings, Settings
+from naru.config import DeploymentSettings, EngineSettings, ModelSettings, ProviderSettings, Settings
 from naru.ledger.pricing import FREE, Price
 from naru.protocol.dialect import CHAT, Quirks, family_of
 from naru.providers import Provider
@@ -33,6 +33,8 @@ class Deployments:
         now: float,
     ) -> None:
         self.settings = settings
+        #: Who may answer: providers, and engines as such.
+        self.enabled = settings.upstreams
         self.providers = providers
         self.catalog = catalog
         #: A provider's endpoint -> the dialect spoken there.
@@ -41,8 +43,9 @@ class Deployments:
 
     def table(self) -> Table:
         declared = {name: self._declared(model) for name, model in self.settings.models.items()}
-        offered = {route.name: route for route in self._offered() if route.name not in declared}
-        routes = {**declared, **offered}
+        local = {route.name: route for route in self._local() if route.name not in declared}
+        offered = {r.name: r for r in self._offered() if r.name not in declared and r.name not in local}
+        routes = {**declared, **local, **offered}
         return Table(routes.values(), dict(self._aliases(routes)), self.explicit, self._hint)
 
     def _hint(self, name: str, known: Iterable[str]) -> str:
@@ -60,8 +63,11 @@ class Deployments:
 
     def explicit(self, provider_name: str, model: str) -> Deployment | None:
         """The deployment of `provider/model` as a caller wrote it."""
-        provider = self.settings.providers.get(provider_name)
+        provider = self.enabled.get(provider_name)
         if provider is None or not self._speaks(provider):
+            return None
+        engine = self.settings.engines.get(provider_name)
+        if engine is not None and engine.engine != "ollama" and model not in engine.served:
             return None
         kind = self.providers[provider.kind]
         if kind.is_catalogued and self.catalog.get(f"{kind.kind}/{model}") is None:
@@ -88,7 +94,16 @@ class Deployments:
         )
 
     def _of_model(self, model: ModelSettings, wanted: DeploymentSettings) -> Deployment:
-        return self._deployment(self.settings.providers[wanted.provider], wanted.model, model, wanted)
+        return self._deployment(self.enabled[wanted.provider], wanted.model, model, wanted)
+
+    def _local(self) -> Iterator[Route]:
+        """The models of engines; of one that several have, each is a deployment."""
+        found: dict[str, list[Deployment]] = {}
+        for engine in self.settings.engines.values():
+            for name in engine.served:
+                found.setdefault(name, []).append(self._deployment(self.enabled[engine.name], name))
+        for name, deployments in found.items():
+            yield Route(name, tuple(deployments), strategy="least_busy" if len(deployments) > 1 else "priority")
 
     def _offered(self) -> Iterator[Route]:
         for model in self.catalog.models():
@@ -120,6 +135,8 @@ class Deployments:
         offer = _offer(entry, provider.kind, region)
         # What follows a question mark is the sandbox's own; no provider's name has one.
         upstream = offer.upstream_model if offer is not None and "?" not in name else name
+        engine = self.settings.engines.get(provider.name)
+        upstream = engine.served.get(name, name) if engine is not None else upstream
         kind = self.providers[provider.kind]
         endpoints = self._endpoints(kind, upstream, entry, wanted)
         quirks = _with_catalog(kind.quirks_for(upstream), entry)
@@ -134,7 +151,7 @@ class Deployments:
             region=region,
             priority=wanted.priority if wanted else 1,
             weight=wanted.weight if wanted else 1,
-            timeouts=_timeouts(model),
+            timeouts=_timeouts(model, engine),
             defaults=(offer or NO_OFFER).defaults,
             max_output=quirks.max_output,
             limits=wanted.limits if wanted else None,
@@ -181,7 +198,6 @@ def not_in_effect(settings: Settings) -> list[tuple[str, str]]:
     found = []
     if settings.store.redis.reveal() and not settings.cache.enabled:
         found.append(("store.redis", "Redis holds the response cache alone, and cache.enabled is off"))
-    found += [(f"engines.{name}", "no engine is started") for name in settings.engines]
     return found
 
 
@@ -205,8 +221,9 @@ def _offer(model: Model | None, kind: str, region: str) -> Offer | None:
     return exact or next((offer for offer in offers if offer.region is None), None)
 
 
-def _timeouts(model: ModelSettings | None) -> Timeouts:
+def _timeouts(model: ModelSettings | None, engine: EngineSettings | None) -> Timeouts:
+    start_s = engine.start_s if engine is not None else 0.0
     if model is None:
-        return Timeouts()
+        return Timeouts(start_s=start_s)
     given = model.timeouts
-    return Timeouts(given.connect_s, given.ttft_s, given.idle_s, given.total_s)
+    return Timeouts(given.connect_s, given.ttft_s, given.idle_s, given.total_s, start_s)

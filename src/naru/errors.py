@@ -18,6 +18,7 @@
     │   └── ShuttingDown      503  this process is going away
     ├── UpstreamError         5xx  the provider failed; subclasses say how
     │   ├── UpstreamUnreachable   502  nothing was sent: connect, DNS, TLS, pool
+    │   │   └── EngineUnavailable     503  a local engine does not run: it could not start, crashed, was stopped
     │   ├── UpstreamTimeout       504  connect, first byte, idle or total time ran out
     │   ├── UpstreamBroken        502  garbage, cut off, too large, not what was asked for
     │   ├── UpstreamRefused       the provider's own status (400, 404, 413, 422, 429, 5xx), in its own words
@@ -201,6 +202,13 @@ class UpstreamError(NaruError):
 class UpstreamUnreachable(UpstreamError):
     code: str | None = "upstream_unreachable"
     was_sent = False
+
+
+class EngineUnavailable(UpstreamUnreachable):
+    """The message ends with the engine's own last words, where it had any."""
+
+    status = 503
+    code: str | None = "engine_unavailable"
 
 
 class UpstreamTimeout(UpstreamError):

@@ -61,7 +61,17 @@ def pepper(home: Path) -> bytes:
 
 def control_socket(home: Path) -> Path:
     """Where the running gateway of this NARU_HOME listens for its own command line."""
-    path = home.resolve() / "control.sock"
+    return socket_path(home, "control")
+
+
+def engine_socket(home: Path, name: str) -> Path:
+    """Where the worker of an engine listens for the gateway of this NARU_HOME."""
+    return socket_path(home, f"engine-{name}")
+
+
+def socket_path(home: Path, name: str) -> Path:
+    """In the home, or in the folder for temporary files where that would be too long a path for a socket."""
+    path = home.resolve() / f"{name}.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]

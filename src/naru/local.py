@@ -35,7 +35,7 @@ from naru.engine.embedding import query_text
 from naru.engine.files import resolve
 from naru.engine.meter import peak_bytes
 from naru.engine.model import Model
-from naru.engine.opening import Quant, Wanted, open_model
+from naru.engine.opening import Precision, Quant, Wanted, open_model
 from naru.engine.port import Adapters, Embedder, Reranker
 from naru.engine.vectors import embedded, ranked
 from naru.errors import BadRequest, NaruError, Overloaded
@@ -111,6 +111,7 @@ class LocalModel:
         context: int = 0,
         max_streams: int = 16,
         quant: Quant = "",
+        precision: Precision = "",
         adapters: Adapters | None = None,
         home: Path | None = None,
     ) -> None:
@@ -120,7 +121,13 @@ class LocalModel:
         self._random = random.SystemRandom()
         files = resolve(model, settings_of_process(None, {"home": home}).home)
         wanted = Wanted(
-            engine=engine, device=device, context=context, max_streams=max_streams, quant=quant, adapters=adapters or {}
+            engine=engine,
+            device=device,
+            context=context,
+            max_streams=max_streams,
+            quant=quant,
+            precision=precision,
+            adapters=adapters or {},
         )
         self.name = files.name
         self._model = open_model(files, wanted, self._board, datetime.now, machine.free_bytes())

@@ -49,16 +49,15 @@ class Reach:
         sandbox_url: str = "",
     ) -> None:
         self.settings = settings
+        #: Who may answer: providers, and engines as such.
+        self.enabled = settings.upstreams
         self.kinds = kinds
         self.dialects = dialects
-        self._places = {
-            (name, region): _place(settings.providers[name], kinds[settings.providers[name].kind], region, sandbox_url)
-            for name, region in _used(settings)
-        }
+        self._places = {(name, region): self._place(name, region, sandbox_url) for name, region in _used(settings)}
         #: The most connections to each address. Providers that share one share its connections; the larger figure holds.
         self.connections: dict[Origin, int] = {}
         for (name, _), place in self._places.items():
-            most = settings.providers[name].max_connections
+            most = self.enabled[name].max_connections
             self.connections[place.origin] = max(most, self.connections.get(place.origin, 0))
         self._pools = {origin: client.pool(origin, most) for origin, most in self.connections.items()}
         self._targets: dict[tuple[str, str], Target] = {}
@@ -92,6 +91,13 @@ class Reach:
             )
         return found
 
+    def _place(self, name: str, region: str, sandbox_url: str) -> Place:
+        engine = self.settings.engines.get(name)
+        if engine is not None:
+            return Place(Origin.of_engine(name, engine.version), "/v1")
+        provider = self.enabled[name]
+        return _place(provider, self.kinds[provider.kind], region, sandbox_url)
+
     def _headers(self, provider: ProviderSettings) -> dict[str, str]:
         """The provider's own, credential included."""
         kind = self.kinds[provider.kind]
@@ -99,7 +105,7 @@ class Reach:
         return headers | (kind.credential(provider.api_key.reveal()) if provider.api_key is not None else {})
 
     def _make_target(self, deployment: Deployment, dialect: str) -> Target:
-        provider = self.settings.providers[deployment.provider]
+        provider = self.enabled[deployment.provider]
         kind = self.kinds[provider.kind]
         place = self._places[deployment.provider, deployment.region]
         called = kind.call_paths(deployment.endpoints[dialect], deployment.model)
@@ -117,8 +123,9 @@ def needs_sandbox(provider: ProviderSettings) -> bool:
 def _used(settings: Settings) -> set[tuple[str, str]]:
     """(provider, region) of every deployment that these settings can have."""
     deployments = (deployment for model in settings.models.values() for deployment in model.deployments)
-    declared = {(each.provider, each.region or settings.providers[each.provider].region) for each in deployments}
-    return declared | {(provider.name, provider.region) for provider in settings.providers.values()}
+    enabled = settings.upstreams
+    declared = {(each.provider, each.region or enabled[each.provider].region) for each in deployments}
+    return declared | {(provider.name, provider.region) for provider in enabled.values()}
 
 
 def _place(provider: ProviderSettings, kind: Provider, region: str, sandbox_url: str) -> Place:

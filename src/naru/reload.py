@@ -62,8 +62,11 @@ def needs_restart(key: str) -> bool:
 
 
 def changed_providers(old: Settings, new: Settings) -> list[str]:
-    """Providers that both have, and that are not the same: their credentials may work now."""
-    return [name for name, provider in new.providers.items() if old.providers.get(name, provider) != provider]
+    """Providers and engines that both have, and that are not the same: their credentials may work now."""
+    before = old.upstreams
+    changed = [name for name, provider in new.upstreams.items() if before.get(name, provider) != provider]
+    # An engine that could not start may do so with other settings; its address alone does not tell that it has them.
+    return changed + [name for name, each in new.engines.items() if old.engines.get(name, each) != each]
 
 
 def taken_over(running: Settings, new: Settings) -> Settings:

@@ -10,6 +10,7 @@ import msgspec
 from naru.protocol.bridge import Upstream
 from naru.protocol.dialect import MEDIA_FAMILIES, Forwarded, UpstreamSide
 from naru.routing.table import Deployment, Table
+from naru.transport.connect import ENGINE_SCHEME
 from naru.transport.upstream import Pool
 
 #: Header lines that a provider wants of each request anew: from its body, whether it streams, and the time.
@@ -76,6 +77,8 @@ def target_for(
 def host_of(pool: Pool) -> str:
     """The value of the header `host`."""
     origin = pool.origin
+    if origin.scheme == ENGINE_SCHEME:
+        return f"{origin.host}.localhost"  # Ollama refuses names that are not this machine's
     default_port = 443 if origin.scheme == "https" else 80
     return origin.host if origin.port == default_port else f"{origin.host}:{origin.port}"
 

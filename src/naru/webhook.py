@@ -23,7 +23,8 @@ from naru.clock import Clock
 from naru.errors import NaruError, UpstreamError
 from naru.ledger.alerts import Alert
 from naru.transport.connect import Origin
-from naru.transport.upstream import Connection, Deadlines, Headers, UpstreamClient
+from naru.transport.deadlines import Deadlines
+from naru.transport.upstream import Connection, Headers, UpstreamClient
 
 #: Waits before the second, third … attempt: five minutes in all.
 WAITS_S = (1.0, 5.0, 30.0, 240.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from naru.app import HOT, PATTERNS
+from naru.endpoints import HOT, PATTERNS
 from tests.control.plane import Plane, control_plane
 
 ANYONE, CALLER, VIEWER, ADMIN = "anyone", "caller", "viewer", "admin"
@@ -81,6 +81,9 @@ EXPECTED = {
     ("GET", "/admin/requests/{request}"): VIEWER,
     ("GET", "/admin/deployments"): VIEWER,
     ("GET", "/admin/prices"): VIEWER,
+    ("GET", "/admin/engines"): VIEWER,
+    ("POST", "/admin/engines/{engine}/restart"): ADMIN,
+    ("POST", "/admin/engines/{engine}/stop"): ADMIN,
     ("GET", "/admin/cache"): VIEWER,
     ("DELETE", "/admin/cache"): ADMIN,
     ("GET", "/admin/config/reload"): VIEWER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from naru.app import ENDPOINTS, HOT, PATTERNS
+from naru.endpoints import ENDPOINTS, HOT, PATTERNS
 from naru.errors import UpstreamBroken, UpstreamError
 from tools import fuzz
 

@@ -19,7 +19,8 @@ from naru.errors import (
 )
 from naru.testing.http import Exchange, RawServer
 from naru.transport.connect import Connector, Origin, Proxies
-from naru.transport.upstream import Connection, Deadlines, Headers, Pool, UpstreamClient
+from naru.transport.deadlines import Deadlines
+from naru.transport.upstream import Connection, Headers, Pool, UpstreamClient
 
 REQUEST = (b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: ", b"2\r\n\r\n", b"{}")
 

@@ -27,8 +27,9 @@ from naru.protocol.replay import Replay
 from naru.routing.deadlines import patience_s, total_s, ttft_s
 from naru.routing.vitals import Vitals
 from naru.targets import Target, host_of
+from naru.transport.deadlines import Deadlines
 from naru.transport.fetch import ImageFetcher
-from naru.transport.upstream import Deadlines, Sink
+from naru.transport.upstream import Sink
 from naru.transport.whole import PlainAnswer
 
 
@@ -145,7 +146,8 @@ class Attempt:
         forwarded = bridge.request(call.envelope, target.upstream, is_stream, self.replay, images)
         self.dropped = call.dropped = forwarded.dropped
         deployment = target.deployment
-        connection = target.pool.take() or await target.pool.acquire(deployment.timeouts.connect_s)
+        timeouts = deployment.timeouts
+        connection = target.pool.take() or await target.pool.acquire(timeouts.connect_s + timeouts.start_s)
         if sink.is_over:  # the client left while this waited for a connection
             target.pool.put_back(connection)
             return
@@ -162,7 +164,7 @@ class Attempt:
         if target.sign is not None:
             headers += target.sign(forwarded.body, is_stream, means.clock.now())
         request = target.request(forwarded, is_stream, headers)
-        connection.send(request, sink, Deadlines(now, first_s, deployment.timeouts.idle_s, left_s))
+        connection.send(request, sink, Deadlines(now, first_s, timeouts.idle_s, left_s))
 
     async def _images(self) -> Mapping[str, str]:
         """What the request's addresses hold; asked for once, whatever the number of attempts. Files that lie with the

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from naru import config, home
 from naru.cli.backend import config_option, connect, json_option
 from naru.cli.exits import FAILED, OK
 from naru.cli.output import print_json, print_table
+from naru.engines.commands import program_of
 from naru.errors import ConfigError, NaruError
 from naru.providers import Provider, load_providers
 
@@ -29,6 +31,13 @@ MIN_FREE_BYTES = 500 * 1024 * 1024
 MAX_SKEW_S = 120.0
 #: Usual local servers that can be offered when they answer: (name, kind, address).
 LOCAL_SERVERS = (("Ollama", "ollama", "http://127.0.0.1:11434/v1"), ("vLLM", "vllm", "http://127.0.0.1:8000/v1"))
+
+#: What Naru's own worker runs models with: module -> the extra that brings it.
+OWN_NEEDS = {
+    "auto": {"openvino_genai": "local", "transformers": "transformers"},
+    "openvino": {"openvino_genai": "local"},
+    "transformers": {"transformers": "transformers"},
+}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -51,12 +60,17 @@ class Probe(msgspec.Struct, frozen=True):
 @config_option
 @json_option
 def command(config_path: Path | None, as_json: bool) -> int:
-    """Look over configuration, credentials (one free call each), store, disk, clock and local servers.
+    """Look over configuration, credentials (one free call each), store, disk, clock, local engines and servers.
 
     Nothing is generated and nothing is billed. Exit code 0 when nothing failed, 1 otherwise, 78 for a bad configuration.
     """
     settings = config.settings_of_process(config_path, {})
-    findings = [*_machine(settings), *_store(settings, config_path), *_providers(settings)]
+    findings = [
+        *_machine(settings),
+        *_store(settings, config_path),
+        *_engines(settings, config_path),
+        *_providers(settings),
+    ]
     if as_json:
         print_json({"findings": findings})
     else:
@@ -103,6 +117,42 @@ def _reload(last: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("reload", "warn", f"these settings wait for a restart of the gateway: {waiting}")
     else:
         yield Finding("reload", "ok", f"{last['source'] or 'no file'} is in force")
+
+
+def _engines(settings: config.Settings, config_path: Path | None) -> Iterator[Finding]:
+    if not settings.engines:
+        return
+    try:
+        running = {each["name"]: each for each in connect(config_path).request("GET", "/admin/engines")["data"]}
+    except (NaruError, OSError):
+        running = {}  # the store's finding says why
+    for name, engine in settings.engines.items():
+        missing = _missing(engine, settings.source.parent if settings.source else Path())
+        yield _engine(f"engine {name}", engine, missing, running.get(name, {}))
+
+
+def _engine(what: str, engine: config.EngineSettings, missing: str, shown: dict[str, Any]) -> Finding:
+    if missing:
+        return Finding(what, "fail", missing)
+    state = shown.get("state", "stopped")
+    if state in ("failed", "backing_off"):
+        return Finding(what, "fail", f"{state}: {shown['last_error']}. {shown['log_file']} has more")
+    if state == "stopped" and engine.start == "first_use":
+        return Finding(what, "ok", f"{engine.model}: starts with the first request for it")
+    return Finding(what, "ok", f"{engine.model}: {state}")
+
+
+def _missing(engine: config.EngineSettings, folder: Path) -> str:
+    """What has to be installed for it, in a sentence."""
+    program = program_of(engine, folder)
+    if program:
+        way = f"install it, or give its path as command in [engines.{engine.name}]"
+        return "" if shutil.which(program) else f'its program "{program}" was not found: {way}'
+    wanted = OWN_NEEDS[engine.engine]
+    if any(find_spec(module) is not None for module in wanted):
+        return ""
+    extras = " or ".join(f"naru[{extra}]" for extra in wanted.values())
+    return f"nothing that runs models is installed: pip install {extras}"
 
 
 def _providers(settings: config.Settings) -> Iterator[Finding]:

@@ -14,9 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+import msgspec
 import structlog
 import uvicorn
 import uvloop
+from msgspec import Struct
 
 from naru import config, log
 from naru.catalog.hardware import bytes_of
@@ -25,7 +27,7 @@ from naru.clock import SystemClock
 from naru.engine.answers import Switchboard
 from naru.engine.files import ModelFiles, resolve
 from naru.engine.model import Model
-from naru.engine.opening import ENGINES, Quant, Wanted, open_model
+from naru.engine.opening import ENGINES, Precision, Quant, Wanted, open_model
 from naru.engine.worker import HOT, Worker
 from naru.errors import ConfigError
 from naru.machine import free_bytes
@@ -37,6 +39,25 @@ BACKLOG = 1024
 #: Open answers may go on for so long after SIGTERM.
 DRAIN_S = 5.0
 KEEP_ALIVE_S = 3600
+
+
+class Given(Struct, frozen=True):
+    """The options, as click hands them over."""
+
+    host: str
+    port: int
+    engine: str
+    device: str
+    context: int
+    max_streams: int
+    cache_gb: float
+    names: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    socket_path: Path | None = None
+    quant: Quant | None = None
+    precision: Precision | None = None
+    memory: str | None = None
+    home: Path | None = None
 
 
 @click.group("engine")
@@ -58,21 +79,13 @@ def command() -> None:
 @click.option("--max-streams", type=click.IntRange(1, 1024), default=16, show_default=True, help="Answers at once.")
 @click.option("--cache-gb", type=float, default=0.0, help="Memory of the KV cache.  [default: as it is needed]")
 @click.option("--quant", type=click.Choice(["8bit", "4bit"]), help="Quantise at load (Transformers).")
+@click.option(
+    "--precision", type=click.Choice(["f32", "bf16"]), help="Arithmetic.  [default: as the device does it best]"
+)
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA adapter, served as MODEL:NAME.")
 @click.option("--memory", help="Memory that it may take, such as 8GiB.  [default: what is free]")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="NARU_HOME, where pulled models are.")
-def serve(
-    model: str,
-    host: str,
-    port: int,
-    socket_path: Path | None,
-    names: tuple[str, ...],
-    adapters: tuple[str, ...],
-    memory: str | None,
-    home: Path | None,
-    quant: Quant | None,
-    **given: object,
-) -> int:
+def serve(model: str, **options: object) -> int:
     """Serve MODEL: naru-demo, a pulled model such as Qwen/Qwen3-0.6B, a folder, or a .gguf file.
 
     It answers /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank and /v1/models as OpenAI does, without keys:
@@ -80,21 +93,23 @@ def serve(
 
     Exit code 78: these files or options will never work; the last line says why.
     """
-    settings = config.settings_of_process(None, {"home": home})
+    given = msgspec.convert(options, type=Given)
+    settings = config.settings_of_process(None, {"home": given.home})
     log.configure(settings.log_level)
     files = resolve(model, settings.home)
     wanted = Wanted(
-        engine=str(given["engine"]),
-        device=str(given["device"]),
-        context=int(str(given["context"])),
-        max_streams=int(str(given["max_streams"])),
-        cache_gib=float(str(given["cache_gb"])),
-        quant=quant or "",
-        adapters=_adapters(adapters),
-        names=names or (files.name,),
+        engine=given.engine,
+        device=given.device,
+        context=given.context,
+        max_streams=given.max_streams,
+        cache_gib=given.cache_gb,
+        quant=given.quant or "",
+        precision=given.precision or "",
+        adapters=_adapters(given.adapters),
+        names=given.names or (files.name,),
     )
-    listener = _listen(socket_path, host, port)
-    memory_bytes = bytes_of(memory, "--memory") if memory else free_bytes()
+    listener = _listen(given.socket_path, given.host, given.port)
+    memory_bytes = bytes_of(given.memory, "--memory") if given.memory else free_bytes()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(files, wanted, listener, memory_bytes))
 

@@ -18,8 +18,9 @@ import uvicorn
 import uvloop
 
 from naru import __version__, config, log
-from naru.app import HOT, App
+from naru.app import App
 from naru.cli.exits import OK
+from naru.endpoints import HOT
 from naru.errors import ConfigError
 from naru.transport.fast import fast_protocol
 from naru.transport.server import Server, Waits
@@ -74,6 +75,7 @@ async def run(app: App, listener: socket.socket) -> int:
     await app.start()
     settle_memory()
     await app.open_control()
+    app.run_engines()
     server = Server(
         uvicorn.Config(
             app,
@@ -138,8 +140,11 @@ def announce(app: App, listener: socket.socket) -> None:
     providers = [name for name in app.settings.providers if name != "sandbox"]
     if providers:
         lines.append(f"Providers: {', '.join(providers)}")
-    else:
+    elif not app.settings.engines:
         lines.append("No provider is configured yet: only sandbox/… models answer. `naru check` says how to add one.")
+    if app.settings.engines:
+        models = (f"{engine.model} ({name})" for name, engine in app.settings.engines.items())
+        lines.append(f"Local engines: {', '.join(models)}")
     lines.append(
         f"NARU_HOME: {app.settings.home}   (other commands: NARU_HOME={app.settings.home} {sys.argv[0]} keys list)"
     )

@@ -31,6 +31,7 @@ from naru.control.asks import (
 )
 from naru.control.credits import shown_code, shown_credit
 from naru.control.desk import LOCAL_ACTOR, Actor
+from naru.control.engines import Engines
 from naru.control.money import usd
 from naru.control.reports import FORMATS, shown_entry
 from naru.control.service import Control
@@ -81,10 +82,11 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 class AdminApi:
-    def __init__(self, control: Control, gateway: Gateway, reloader: Reloader) -> None:
+    def __init__(self, control: Control, gateway: Gateway, reloader: Reloader, engines: Engines) -> None:
         self.control = control
         self.gateway = gateway
         self.reloader = reloader
+        self.engines = engines
 
     def routes(self) -> list[Route]:
         return [self._route(*row) for row in ROUTES]
@@ -265,6 +267,26 @@ class AdminApi:
     async def prices(self, ask: Ask) -> object:
         return {"data": shown_prices(self.gateway.table), "unit": "nano-USD per million tokens"}
 
+    # --- Local engines ----------------------------------------------------------------------------------------------
+
+    async def list_engines(self, ask: Ask) -> object:
+        # What an engine prints may name files and people.
+        return {"data": self.engines.shown(with_log=ask.actor.role != "viewer")}
+
+    async def restart_engine(self, ask: Ask) -> object:
+        return await self._change_engine(ask, "restart", self.engines.restart)
+
+    async def stop_engine(self, ask: Ask) -> object:
+        return await self._change_engine(ask, "stop", self.engines.halt)
+
+    async def _change_engine(self, ask: Ask, action: str, change: Callable[[str], None]) -> object:
+        """Begun, not done: the answer shows the state that it was found in."""
+        name = ask.named("engine")
+        found = next((each for each in self.engines.shown(with_log=False) if each["name"] == name), None)
+        change(name)
+        await self.control.desk.note(ask.actor, f"engine.{action}", name, {"state": found and found["state"]})
+        return found
+
     # --- Configuration ----------------------------------------------------------------------------------------------
 
     async def reload(self, ask: Ask) -> object:
@@ -313,6 +335,9 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/admin/cache", "viewer", AdminApi.show_cache),
     ("DELETE", "/admin/cache", "admin", AdminApi.clear_cache),
     ("GET", "/admin/prices", "viewer", AdminApi.prices),
+    ("GET", "/admin/engines", "viewer", AdminApi.list_engines),
+    ("POST", "/admin/engines/{engine}/restart", "admin", AdminApi.restart_engine),
+    ("POST", "/admin/engines/{engine}/stop", "admin", AdminApi.stop_engine),
     ("POST", "/admin/config/reload", "admin", AdminApi.reload),
     ("GET", "/admin/config/reload", "viewer", AdminApi.last_reload),
     ("GET", "/admin/audit", "viewer", AdminApi.audit),

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from naru.cache.responses import Figures
+from naru.control.engines import Engines, engine_metrics
 from naru.gateway.serve import Gateway
 from naru.metrics import Histogram
 from naru.routing.vitals import Vitals
@@ -16,8 +17,9 @@ from naru.routing.vitals import Vitals
 class Exposition(Collector):
     """A registry and collector in one, for one scrape."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, engines: Engines) -> None:
         self.gateway = gateway
+        self.engines = engines
 
     def collect(self) -> Iterator[Metric]:
         metrics, ledger = self.gateway.metrics, self.gateway.ledger
@@ -37,6 +39,7 @@ class Exposition(Collector):
         if self.gateway.cached is not None:
             yield from _cache(self.gateway.cached.cache.figures)
         yield from _fleet(self._declared(), self.gateway.loop.time())
+        yield from engine_metrics(self.engines)
         yield GaugeMetricFamily("naru_open_permits", "Requests reserved and not yet settled.", ledger.open_permits)
         yield GaugeMetricFamily("naru_ledger_waiting_entries", "Entries not yet written.", len(ledger.waiting))
         yield CounterMetricFamily("naru_ledger_failed_writes", "Batches the store refused.", ledger.failed_writes)

@@ -13,6 +13,7 @@ from starlette.routing import Route as WebRoute
 from naru.control.api import body_of, json_response
 from naru.control.asks import Redemption, read_body
 from naru.control.credits import shown_credit
+from naru.control.engines import Engines
 from naru.control.explain import explain
 from naru.control.exposition import Exposition
 from naru.control.listing import GEMINI_METHODS, LISTS, MODELS, gemini_model, gemini_models
@@ -32,9 +33,12 @@ from naru.storage.records import KeyRecord
 class SideRoutes:
     """`not_ready` returns the reason why this process should get no traffic, or None."""
 
-    def __init__(self, gateway: Gateway, control: Control, not_ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self, gateway: Gateway, control: Control, engines: Engines, not_ready: Callable[[], str | None]
+    ) -> None:
         self.gateway = gateway
         self.control = control
+        self.engines = engines
         self.not_ready = not_ready
 
     def routes(self) -> list[WebRoute]:
@@ -172,7 +176,7 @@ class SideRoutes:
         return json_response({"status": "ok"} if reason is None else {"status": reason}, 200 if reason is None else 503)
 
     async def metrics(self, request: Request) -> Response:
-        return Response(generate_latest(Exposition(self.gateway)), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(Exposition(self.gateway, self.engines)), media_type=CONTENT_TYPE_LATEST)
 
     def _key(self, request: Request) -> KeyRecord:
         peer = request.client.host if request.client is not None else ""

@@ -29,11 +29,13 @@ USUAL_STREAMS = 16
 
 
 Quant = Literal["", "8bit", "4bit"]
+Precision = Literal["", "f32", "bf16"]
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What the operator asked for. `context` 0: the model's own, at most USUAL_CONTEXT. `quant`: 8bit | 4bit, at load, for
-    files that are not quantised. `cache_gib` 0: see the function of that name."""
+    """What the operator asked for. `context` 0: the model's own, at most USUAL_CONTEXT. `quant`: at load, for files that are
+    not quantised. `precision`: of the arithmetic; by default as the device does it best. `cache_gib` 0: see the function of
+    that name."""
 
     engine: str = "auto"
     device: str = "CPU"
@@ -41,6 +43,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     max_streams: int = USUAL_STREAMS
     cache_gib: float = 0.0
     quant: Quant = ""
+    precision: Precision = ""
     adapters: Adapters = {}
     names: tuple[str, ...] = ()
 
@@ -89,6 +92,15 @@ def _need(engine: str) -> None:
         raise ConfigError(f"The {engine} engine needs another package: pip install 'naru[{extra}]'.")
 
 
+#: Exact arithmetic is exact in the cache too.
+_PROPERTIES: dict[Precision, dict[str, str]] = {
+    "": {},
+    "f32": {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"},
+    "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+}
+_DTYPES: dict[Precision, Literal["auto", "float32", "bfloat16"]] = {"": "auto", "f32": "float32", "bf16": "bfloat16"}
+
+
 def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board: Switchboard) -> Backend:
     adapters = {each.name: str(each.path) for each in files.adapters} | dict(wanted.adapters)
     if engine == "transformers":
@@ -98,6 +110,7 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
             context=context,
             max_running=wanted.max_streams,
             quant=wanted.quant,
+            dtype=_DTYPES[wanted.precision],
             adapters=adapters,
         )
         made: Backend = hf.TransformersBackend(files.path, board.deliver, options)
@@ -117,6 +130,7 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
             cache_gib=wanted.cache_gib,
             adapters=adapters,
             takes_images=files.task == "vision",
+            properties=_PROPERTIES[wanted.precision],
         ),
     )
 

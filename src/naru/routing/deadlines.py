@@ -50,10 +50,11 @@ def total_s(deployment: Deployment, envelope: Envelope) -> float:
     said = deployment.timeouts.total_s
     if said is not None:
         return said
+    start_s = deployment.timeouts.start_s
     output = (envelope.max_output_tokens or 0) * envelope.n
     if output <= USUAL_OUTPUT and envelope.input_bytes <= USUAL_INPUT_BYTES:
-        return TOTAL_S  # as nearly all
+        return TOTAL_S + start_s  # as nearly all
     expected = (
         estimate_tokens_bytes(envelope.input_bytes) / PREFILL_TOKENS_PER_S + output / SPEED
     ) * MARGIN + NETWORK_S
-    return min(max(expected, TOTAL_S), MAX_TOTAL_S)
+    return min(max(expected, TOTAL_S), MAX_TOTAL_S) + start_s

@@ -17,12 +17,14 @@ from naru.protocol.dialect import CHAT, MEDIA_FAMILIES, Envelope, Quirks, family
 
 class Timeouts(msgspec.Struct, frozen=True):
     """Seconds. `ttft_s` runs from the request to the first content; `idle_s` is the longest silence after that; `total_s` covers
-    all attempts. None: by the size of the request and by whether the model thinks first (deadlines.py)."""
+    all attempts. None: by the size of the request and by whether the model thinks first (deadlines.py). `start_s` is added to
+    the time to connect, and to the whole where nobody said otherwise: a local engine may have to be started first."""
 
     connect_s: float = 5.0
     ttft_s: float | None = None
     idle_s: float = 60.0
     total_s: float | None = None
+    start_s: float = 0.0
 
 
 #: How a conversation stays with a deployment (affinity.py).

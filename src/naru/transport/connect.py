@@ -23,21 +23,32 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 #: host, port -> IP addresses. Injected, so tests can lie.
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
+#: Origins with this scheme are local engines. Where one listens is known only while it runs.
+ENGINE_SCHEME = "engine"
+
 DNS_TTL_S = 30.0
 #: RFC 8305: an address that is silent holds the next one up for so long, and no longer.
 STAGGER_S = 0.25
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where connections go. `allow_private` admits loopback and private networks (the operator's own hardware)."""
+    """Where connections go. `allow_private` admits loopback and private networks (the operator's own hardware). Of an engine
+    `host` is its name, and `version` tells what ran under it before a reload from what runs after."""
 
     scheme: str
     host: str
     port: int
     allow_private: bool = False
     ca_file: str = ""
+    version: str = ""
+
+    @classmethod
+    def of_engine(cls, name: str, version: str) -> Origin:
+        return cls(ENGINE_SCHEME, name, 80, True, version=version)
 
     def __str__(self) -> str:
+        if self.scheme == ENGINE_SCHEME:
+            return f"the engine {self.host}"
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @classmethod
@@ -47,6 +58,13 @@ class Origin(msgspec.Struct, frozen=True):
             raise ConfigError(f"{url!r} is not an http(s) address. Write it as https://host[:port]/path.")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, parts.hostname, port, allow_private, ca_file)
+
+
+#: The path of a Unix socket, or host and port.
+EngineAddress = str | tuple[str, int]
+#: Waits until an engine is ready, and says where it listens. True: it has just refused or dropped a connection, so it is looked
+#: at again whether it is there at all. Raises UpstreamUnreachable.
+OpenEngine = Callable[[Origin, bool], Awaitable[EngineAddress]]
 
 
 async def system_resolver(host: str, port: int) -> list[str]:
@@ -87,14 +105,24 @@ class Proxies(msgspec.Struct, frozen=True):
 class Connector:
     """Opens connections for all pools of one gateway."""
 
-    def __init__(self, resolver: Resolver = system_resolver, proxies: Proxies | None = None) -> None:
+    def __init__(
+        self,
+        resolver: Resolver = system_resolver,
+        proxies: Proxies | None = None,
+        engines: OpenEngine | None = None,
+    ) -> None:
+        """`engines` None: there are none."""
         self.resolver = resolver
         self.proxies = proxies or Proxies()
+        self.engines = engines
         self._resolved: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._tls: dict[str, ssl.SSLContext] = {}
 
-    async def connect(self, origin: Origin, factory: Callable[[], ProtocolT]) -> ProtocolT:
-        """A connected protocol. Raises UpstreamUnreachable; the time limit is the caller's."""
+    async def connect(self, origin: Origin, factory: Callable[[], ProtocolT], is_suspect: bool = False) -> ProtocolT:
+        """A connected protocol. `is_suspect`: who is there has just dropped a connection; of an engine that may mean that it has
+        died. Raises UpstreamUnreachable; the time limit is the caller's."""
+        if origin.scheme == ENGINE_SCHEME:
+            return await self._to_engine(origin, factory, is_suspect)
         proxy = self.proxies.for_origin(origin)
         if proxy is not None:
             return await self._through_proxy(proxy, origin, factory)
@@ -112,6 +140,22 @@ class Connector:
         except OSError as error:  # ssl.SSLError is one too
             self._resolved.pop((origin.host, origin.port), None)
             raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(error)}.") from error
+
+    async def _to_engine(self, origin: Origin, factory: Callable[[], ProtocolT], is_suspect: bool) -> ProtocolT:
+        assert self.engines is not None, "an engine's address needs somebody who starts engines"
+        loop = asyncio.get_running_loop()
+        last: OSError | None = None
+        for suspect in (is_suspect, True):
+            where = await self.engines(origin, suspect)
+            try:
+                if isinstance(where, str):
+                    _, protocol = await loop.create_unix_connection(factory, where)
+                else:
+                    _, protocol = await loop.create_connection(factory, *where)
+                return protocol
+            except OSError as error:
+                last = error
+        raise UpstreamUnreachable(f"Could not connect to {origin}: {describe(last)}.") from last
 
     def _context(self, ca_file: str) -> ssl.SSLContext:
         context = self._tls.get(ca_file)

@@ -14,7 +14,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from naru.errors import BadRequest, ConfigError, UpstreamError
 from naru.transport.connect import Origin
-from naru.transport.upstream import Deadlines, Pool, UpstreamClient
+from naru.transport.deadlines import Deadlines
+from naru.transport.upstream import Pool, UpstreamClient
 from naru.transport.whole import Plain, PlainAnswer
 
 #: providers.md A1.3, A6.2: 20 MB is the most that any provider takes of one picture.

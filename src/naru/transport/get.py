@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from naru.transport.upstream import Deadlines, Pool
+from naru.transport.deadlines import Deadlines
+from naru.transport.upstream import Pool
 from naru.transport.whole import Plain, PlainAnswer
 
 MAX_BYTES = 4 * 1024 * 1024

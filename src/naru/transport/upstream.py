@@ -11,7 +11,6 @@ pool only when its answer was read to the end and its request was written to the
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Protocol, cast
@@ -19,27 +18,15 @@ from typing import Protocol, cast
 import httptools
 
 from naru.errors import Overloaded, UpstreamBroken, UpstreamError, UpstreamTimeout
-from naru.transport.connect import Connector, Origin
+from naru.transport.connect import ENGINE_SCHEME, Connector, Origin
+from naru.transport.deadlines import Deadlines
+from naru.transport.liveness import watch_peer
 
 #: One read never delivers more than this, so pausing a reader bounds what is held for a slow client.
 READ_BYTES = 64 * 1024
 #: Heads past this are an attack or a fault; llhttp itself has no limit.
 MAX_HEAD_BYTES = 64 * 1024
 SWEEP_S = 0.1
-#: A peer whose machine is gone says nothing, and a kept-alive connection to it would be waited for as long as for a slow model.
-#: So the kernel finds out: what was sent is acknowledged within 15 s, and a silent peer answers its probes.
-DEAD_AFTER_MS = 15_000
-LIVENESS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (
-        ("TCP_USER_TIMEOUT", DEAD_AFTER_MS),
-        ("TCP_KEEPIDLE", 15),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", 3),
-    )
-    if hasattr(socket, name)
-]
-
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -58,30 +45,6 @@ class Sink(Protocol):
     def on_failure(self, error: UpstreamError) -> None: ...
 
 
-class Deadlines:
-    """When to give up on one answer, on the loop's clock. The sink moves `first_s` away once content has come.
-
-    `idle_s` is the longest silence after that; the sink calls `Connection.progress()` for every whole event it sees, so that
-    neither keep-alive comments nor a drip of single bytes count as life (reliability.md A19).
-    """
-
-    __slots__ = ("first_at", "idle_s", "last_progress", "total_at")
-
-    def __init__(self, now: float, first_s: float, idle_s: float, total_s: float) -> None:
-        self.first_at: float | None = now + first_s
-        self.total_at = now + total_s
-        self.idle_s = idle_s
-        self.last_progress = now
-
-    def overdue(self, now: float) -> str | None:
-        """The name of the deadline that has passed, or None."""
-        if now >= self.total_at:
-            return "total"
-        if self.first_at is not None:
-            return "first byte" if now >= self.first_at else None
-        return "idle" if now - self.last_progress >= self.idle_s else None
-
-
 class Connection(asyncio.BufferedProtocol):
     """One socket to one origin. Created by its pool; used by one request at a time."""
 
@@ -95,6 +58,8 @@ class Connection(asyncio.BufferedProtocol):
         self.headers: Headers = []
         self.head_bytes = 0
         self.requests = 0
+        #: Which of these was sent before, on another connection; 0: none.
+        self.resent = 0
         self.saw_bytes = False
         self.has_head = False
         self.ends_with_eof = False
@@ -166,10 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            for level, option, value in LIVENESS:
-                sock.setsockopt(level, option, value)
+        watch_peer(transport)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         # One buffer for all: the loop reads and calls buffer_updated before it reads for anyone else.
@@ -202,8 +164,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.has_head and self.ends_with_eof and exc is None:
             sink.on_end()
-        elif not self.saw_bytes and self.requests > 1:
-            # The upstream closed a kept-alive connection just as it was reused (A25): not a failure of the request.
+        elif not self.saw_bytes and self.requests != self.resent and (self.requests > 1 or self.pool.is_engine):
+            # The upstream closed a kept-alive connection just as it was reused (A25): not a failure of the request. An engine
+            # that was killed accepts connections until the system has closed its socket; there the next process answers.
             self.pool.resend(request, sink, deadlines)
         elif self.has_head:
             sink.on_failure(
@@ -281,6 +244,8 @@ class Pool:
         self.max_connections = max_connections
         #: More open connections than this are closed as they come free.
         self.room = max_connections
+        self.is_let_go = False
+        self.is_engine = origin.scheme == ENGINE_SCHEME
         self.keep_alive_s = keep_alive_s
         self.idle: deque[Connection] = deque()
         self.waiters: deque[asyncio.Future[None]] = deque()
@@ -322,10 +287,10 @@ class Pool:
             late.was_sent = False
             raise late from None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, is_suspect: bool = False) -> Connection:
         self.connecting += 1
         try:
-            connection = await self.client.connector.connect(self.origin, lambda: Connection(self))
+            connection = await self.client.connector.connect(self.origin, lambda: Connection(self), is_suspect)
         finally:
             self.connecting -= 1
             self._wake()
@@ -369,13 +334,13 @@ class Pool:
             self._wake()
 
     def resend(self, request: tuple[bytes, ...], sink: Sink, deadlines: Deadlines) -> None:
-        """Once more on a fresh connection, after a reused one died unanswered."""
+        """Once more on a fresh connection, after one died unanswered."""
         self.client.spawn(self._resend(request, sink, deadlines))
 
     async def _resend(self, request: tuple[bytes, ...], sink: Sink, deadlines: Deadlines) -> None:
         try:
             async with asyncio.timeout_at(min(deadlines.first_at or deadlines.total_at, deadlines.total_at)):
-                connection = await self._connect()
+                connection = await self._connect(is_suspect=True)
         except TimeoutError:
             sink.on_failure(UpstreamTimeout(f"No connection to {self.origin.host} in time."))
         except UpstreamError as error:
@@ -386,22 +351,51 @@ class Pool:
                 self.put_back(connection)
             else:
                 connection.send(request, sink, deadlines)
+                connection.resent = connection.requests
 
     def allow(self, max_connections: int) -> None:
         """A new limit, at once. What is under way beyond a lower one is left alone."""
         self.max_connections = max_connections
+        self.is_let_go = False
         self._make_room(max_connections)
         for _ in range(len(self.waiters)):
             self._wake()
 
     def let_go(self) -> None:
         """Nobody new will come: connections are closed as they come free. Who still comes, late, gets one all the same."""
+        self.is_let_go = True
         self._make_room(0)
 
     @property
     def is_gone(self) -> bool:
         """Whether it was let go and nothing is left of it."""
-        return not (self.room or self.open or self.connecting or self.waiters)
+        return self.is_let_go and not (self.open or self.connecting or self.waiters)
+
+    # Of an engine that is to be stopped. Requests under way go on; whoever comes next has to connect, and so waits for the next
+    # process instead of being sent to one that is about to end.
+
+    def rest(self) -> None:
+        """Idle connections are closed at once, the others as they come free."""
+        self._make_room(0)
+
+    def resume(self) -> None:
+        if not self.is_let_go:
+            self._make_room(self.max_connections)
+
+    @property
+    def in_use(self) -> int:
+        """Connections that a request has."""
+        return len(self.open) - len(self.idle)
+
+    @property
+    def wanted(self) -> int:
+        """Requests that wait for a connection."""
+        return self.connecting + len(self.waiters)
+
+    @property
+    def last_used(self) -> float:
+        """When the latest of the idle connections came free, on the loop's clock; 0: there is none."""
+        return self.idle[-1].idle_since if self.idle else 0.0
 
     def _make_room(self, room: int) -> None:
         self.room = room

@@ -1,0 +1,30 @@
+"""Naru's own worker for local models (`naru engine serve`). Facts: engine/, and reference/local_serving.md 1.5."""
+
+from naru.protocol.dialect import Quirks
+from naru.providers.base import HEAR_PATHS, TEXT_PATHS, Provider
+
+PROVIDER = Provider(
+    kind="engine",
+    label="Naru's own engine",
+    docs="https://platform.openai.com/docs/api-reference/chat",
+    auth="none",
+    # what the model is made for; the worker refuses the rest by name
+    paths={**TEXT_PATHS, "rerank": "/rerank", "transcription": HEAR_PATHS["transcription"]},
+    quirks=Quirks(
+        # the worker's own choice, and the one that most clients know
+        thinking_field="reasoning_content",
+        # history is rendered by the model's chat template, which knows this name (1.5)
+        thinking_replay_field="reasoning_content",
+        # it takes enable_thinking with either reasoning_effort or thinking_budget, as Qwen's own service does (1.5)
+        thinking_style="qwen_effort",
+    ),
+    probe_path="//health",
+    load_path="//metrics",
+    # the worker's own names
+    load_names=(
+        ("naru_engine_requests_running",),
+        ("naru_engine_requests_waiting",),
+        ("naru_engine_kv_cache_usage_ratio",),
+    ),
+    is_local=True,
+)
