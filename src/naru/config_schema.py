@@ -261,9 +261,16 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     @property
     def served(self) -> dict[str, str]:
         """Every name that callers may use -> the one that the engine itself is asked for."""
-        plain = dict.fromkeys((self.model, *self.names), self.model)
-        tuned = {f"{name}:{each}": f"{self.model}:{each}" for name in plain for each in self.adapters}
+        plain = dict.fromkeys((self.model_name, *self.names), self.model_name)
+        tuned = {f"{name}:{each}": f"{self.model_name}:{each}" for name in plain for each in self.adapters}
         return plain | tuned
+
+    @property
+    def model_name(self) -> str:
+        """What callers call the model: of a path its last part, since where files are is nobody's business."""
+        if self.model.startswith(("/", "./", "../", "~")) or (self.model.endswith(".gguf") and ":" not in self.model):
+            return Path(self.model).name.removesuffix(".gguf") or self.model
+        return self.model
 
     @property
     def version(self) -> str:

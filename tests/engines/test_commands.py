@@ -63,7 +63,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"engine": "llamacpp", "model": "./q.gguf", "context": 4096, "max_streams": 2},
-        f"llama-server -m /etc/naru/q.gguf --alias ./q.gguf {LISTEN} --jinja --metrics --parallel 2 -c 8192",
+        f"llama-server -m /etc/naru/q.gguf --alias q {LISTEN} --jinja --metrics --parallel 2 -c 8192",
     ),
     (
         {"engine": "llamacpp", "model": "org/q-GGUF:Q4_K_M", "context": 4096},

@@ -143,7 +143,7 @@ def announce(app: App, listener: socket.socket) -> None:
     elif not app.settings.engines:
         lines.append("No provider is configured yet: only sandbox/… models answer. `naru check` says how to add one.")
     if app.settings.engines:
-        models = (f"{engine.model} ({name})" for name, engine in app.settings.engines.items())
+        models = (f"{engine.model_name} ({name})" for name, engine in app.settings.engines.items())
         lines.append(f"Local engines: {', '.join(models)}")
     lines.append(
         f"NARU_HOME: {app.settings.home}   (other commands: NARU_HOME={app.settings.home} {sys.argv[0]} keys list)"

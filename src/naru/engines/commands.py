@@ -62,7 +62,7 @@ def command_for(settings: EngineSettings, site: Site, address: EngineAddress) ->
         env=env | {name: text.reveal() for name, text in settings.env.items()},
         # Ollama has no /health; its version is there at once (docs/api)
         ready_path="/api/version" if settings.engine == "ollama" else "/health",
-        warm_up=b"" if is_own else _first_request(settings.model),
+        warm_up=b"" if is_own else _first_request(settings.model_name),
         ends_by_itself=is_own,
     )
 
@@ -86,14 +86,14 @@ def _worker(settings: EngineSettings, site: Site, address: EngineAddress) -> Mad
     argv += _flag("--quant", settings.quant)
     for name, place in settings.adapters.items():
         argv += ["--adapter", f"{name}={located(place, site.folder)}"]
-    for name in dict.fromkeys((settings.model, *settings.names)):
+    for name in dict.fromkeys((settings.model_name, *settings.names)):
         argv += ["--name", name]
     return argv, {}
 
 
 def _vllm(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
     argv = [program_of(settings, site.folder), "serve", located(settings.model, site.folder), *_listening(address)]
-    argv += ["--served-model-name", *dict.fromkeys((settings.model, *settings.names))]
+    argv += ["--served-model-name", *dict.fromkeys((settings.model_name, *settings.names))]
     argv += _flag("--max-model-len", settings.context) + _flag("--max-num-seqs", settings.max_streams)
     parsers = parsers_of(settings.model)[0]
     if parsers.tools and not _has(settings, "--tool-call-parser"):
@@ -101,7 +101,7 @@ def _vllm(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
     argv += _parsers(settings, parsers)
     if settings.adapters:
         # An adapter is a model of its own there: it gets the whole name that is asked for.
-        named = {f"{settings.model}:{name}": place for name, place in settings.adapters.items()}
+        named = {f"{settings.model_name}:{name}": place for name, place in settings.adapters.items()}
         argv += ["--enable-lora", "--lora-modules", *_pairs(named.items(), site)]
     return argv, {}
 
@@ -115,7 +115,7 @@ def _sglang(settings: EngineSettings, site: Site, address: EngineAddress) -> Mad
         located(settings.model, site.folder),
     ]
     # One name only; others are the gateway's. `name:adapter` is SGLang's own form (docs, openai_api_completions).
-    argv += [*_listening(address), "--served-model-name", settings.model]
+    argv += [*_listening(address), "--served-model-name", settings.model_name]
     argv += _flag("--context-length", settings.context) + _flag("--max-running-requests", settings.max_streams)
     argv += _flag("--device", settings.device) + _parsers(settings, parsers_of(settings.model)[1])
     argv.append("--enable-metrics")  # off without it (docs, references/production_metrics)
@@ -127,7 +127,7 @@ def _sglang(settings: EngineSettings, site: Site, address: EngineAddress) -> Mad
 def _llamacpp(settings: EngineSettings, site: Site, address: EngineAddress) -> Made:
     is_file = settings.model.lower().endswith(".gguf")
     source = ["-m", located(settings.model, site.folder)] if is_file else ["-hf", settings.model]
-    argv = [program_of(settings, site.folder), *source, "--alias", settings.model, *_listening(address)]
+    argv = [program_of(settings, site.folder), *source, "--alias", settings.model_name, *_listening(address)]
     argv += ["--jinja", "--metrics"]  # tools need the first, load figures the second
     argv += _flag("--device", settings.device) + _flag("--parallel", settings.max_streams)
     if settings.context is not None:
