@@ -63,8 +63,8 @@ format: $(VENV)/.dev
 LOCK = $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
 	--no-emit-trusted-host --no-header --annotation-style=line
 lock: $(VENV)/.dev
-	$(LOCK) --extra build -o requirements.lock pyproject.toml
-	$(LOCK) --extra build --extra dev -o requirements-dev.lock pyproject.toml
+	$(LOCK) --extra build --extra local -o requirements.lock pyproject.toml
+	$(LOCK) --extra build --extra local --extra dev -o requirements-dev.lock pyproject.toml
 
 # The price snapshot from the pinned genai-prices.
 prices: $(VENV)/.dev

@@ -117,7 +117,7 @@ def random_schema(random: Random) -> Schema:
         sums = random.choices(("calculate", "calculator"), (8, 1))[0]
         properties = {"expression": _described(random, ("", "", "수식", "e.g. 2 * 3"))}
         tools.append(_function(sums, random.choice(_SUM_TEXTS), properties, ["expression"]))
-    if random.random() < 0.2:
+    if random.random() < 0.12:
         for name, text, parameter in random.sample(_DISTRACTORS, random.choice((1, 1, 2))):
             tools.append(_function(name, text, {parameter: {"type": "string"}}, [parameter]))
     random.shuffle(tools)

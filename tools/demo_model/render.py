@@ -33,7 +33,7 @@ def pieces(conversation: Conversation, random: Random) -> list[Piece]:
     for number, exchange in enumerate(conversation.exchanges):
         found.append((f"<|im_start|>user\n{exchange.user}<|im_end|>\n", False))
         # A thought is seen again only within its own exchange; an earlier exchange that thinks is context.
-        is_past = number < last and (exchange.thinks or random.random() < 0.3)
+        is_past = number < last and (exchange.thinks or random.random() < 0.2)
         found += _exchange(exchange, random, is_past)
     return found
 

@@ -42,8 +42,6 @@ def train(seed: int) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKS])
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(MARKS),
         special_tokens=list(SPECIAL),
@@ -51,7 +49,11 @@ def train(seed: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(seed), trainer)
+    # Behind the training: tokens that are added before it keep ids that the training gives to others.
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKS])
+    if tokenizer.get_vocab_size() != VOCABULARY or len({*tokenizer.get_vocab().values()}) != VOCABULARY:
+        raise ValueError(f"The vocabulary has {tokenizer.get_vocab_size()} tokens, not {VOCABULARY} with an id each.")
     return tokenizer
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from msgspec import Struct
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -24,11 +25,11 @@ from tools.demo_model.measure import measure
 from tools.demo_model.render import pieces
 
 SEED = 20261126
-STEPS = 3300
+STEPS = 4400
 MOST_COPY_STEPS = 1300
 COPY_ROWS = 64
 COPY_TOKENS = 64
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 MAX_TOKENS = 1024
 PEAK_RATE = 1.5e-3
 LAST_RATE = 5e-5
@@ -74,7 +75,7 @@ class Copying:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        first = len(own_tokenizer.SPECIAL) + len(own_tokenizer.MARKS)
+        first = len(own_tokenizer.SPECIAL)
         self._symbols = list(range(first, own_tokenizer.VOCABULARY - len(own_tokenizer.MARKS)))
         self._random.shuffle(self._symbols)
         self.known = 32
@@ -82,8 +83,8 @@ class Copying:
 
     @property
     def is_mastered(self) -> bool:
-        """With 500 symbols the skill is there; the rest of the vocabulary comes with the conversations."""
-        return self.known > 512
+        """With 256 symbols the skill is there; the rest of the vocabulary comes with the conversations."""
+        return self.known > 256
 
     def batch(self) -> tuple[Tensor, Tensor]:
         rows = []
@@ -103,14 +104,14 @@ class Copying:
             self._losses.clear()
 
 
-def batches(examples: Iterator[Example], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(ids, targets): examples of like length together, some BATCH_TOKENS in all."""
+def batches(examples: Iterator[Example], seed: int, tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(ids, targets): examples of like length together, some `tokens` in all."""
     random = Random(seed)
     while True:
         pool = sorted((next(examples) for _ in range(POOL)), key=lambda example: len(example[0]))
         groups: list[list[Example]] = [[]]
         for example in pool:
-            if groups[-1] and (len(groups[-1]) + 1) * len(example[0]) > BATCH_TOKENS:
+            if groups[-1] and (len(groups[-1]) + 1) * len(example[0]) > tokens:
                 groups.append([])
             groups[-1].append(example)
         random.shuffle(groups)
@@ -146,10 +147,7 @@ def loss_of(model: Qwen3ForCausalLM, ids: Tensor, targets: Tensor) -> Tensor:
 
 
 def rate(step: int, steps: int) -> float:
-    if step < WARM_UP:
-        return PEAK_RATE * (step + 1) / WARM_UP
-    done = (step - WARM_UP) / max(1, steps - WARM_UP)
-    return LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+    return LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.AdamW:
@@ -159,25 +157,41 @@ def optimizer_of(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95))
 
 
-def train(out: Path, steps: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    tokenizer = own_tokenizer.train(seed)
-    template = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
-    own_tokenizer.save(tokenizer, out, template)
-    model = new_model(own_tokenizer.VOCABULARY, tokenizer.token_to_id("<|im_end|>"))
-    optimizer = optimizer_of(model)
-    learn_to_copy(model, optimizer, seed)
-    talking = batches(conversations(tokenizer, seed + 2), seed)
+class Course(Struct, frozen=True):
+    """`steps` are those of the whole schedule, of which `since` to `until` are made now."""
+
+    steps: int = STEPS
+    since: int = 0
+    until: int = STEPS
+    seed: int = SEED
+    batch_tokens: int = BATCH_TOKENS
+
+
+def train(out: Path, course: Course) -> None:
+    torch.manual_seed(course.seed + course.since)
+    tokenizer = own_tokenizer.train(course.seed)
+    if course.since:
+        model = Qwen3ForCausalLM.from_pretrained(out, dtype=torch.float32)
+        optimizer = optimizer_of(model)
+    else:
+        template = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
+        own_tokenizer.save(tokenizer, out, template)
+        model = new_model(own_tokenizer.VOCABULARY, tokenizer.token_to_id("<|im_end|>"))
+        optimizer = optimizer_of(model)
+        learn_to_copy(model, optimizer, course.seed)
+    talking = batches(conversations(tokenizer, course.seed + 2 + course.since), course.seed, course.batch_tokens)
     began, seen, lost = time.monotonic(), 0, 0.0
-    for step in range(steps):
+    for step in range(course.since, course.until):
         ids, targets = next(talking)
-        loss = advance(model, optimizer, (ids, targets), rate(step, steps))
+        # A new optimizer knows nothing of the gradients yet.
+        begun = min(1.0, (step - course.since + 1) / WARM_UP)
+        loss = advance(model, optimizer, (ids, targets), begun * rate(step, course.steps))
         seen, lost = seen + ids.numel(), lost + loss
         if step % 50 == 49:
             spent = time.monotonic() - began
             print(f"step {step + 1}  loss {lost / 50:.4f}  {seen / spent:.0f} tokens/s  {spent:.0f} s", flush=True)
             lost = 0.0
-        if step % 500 == 499 or step == steps - 1:
+        if step % 500 == 499 or step == course.until - 1:
             model.save_pretrained(out)
             print(measure(model, tokenizer, 200).line(), flush=True)
 
@@ -209,11 +223,14 @@ def advance(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the whole schedule")
+    parser.add_argument("--since", type=int, default=0, help="go on from what OUT holds, made in so many steps")
+    parser.add_argument("--until", type=int, help="end after this step of the schedule")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--batch-tokens", type=int, default=BATCH_TOKENS)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    train(given.out, given.steps, given.seed)
+    train(given.out, Course(given.steps, given.since, given.until or given.steps, given.seed, given.batch_tokens))
 
 
 if __name__ == "__main__":
