@@ -38,7 +38,7 @@ from naru.engine.model import Model
 from naru.engine.opening import Precision, Quant, Wanted, open_model
 from naru.engine.port import Adapters, Embedder, Reranker
 from naru.engine.vectors import embedded, ranked
-from naru.errors import BadRequest, NaruError, Overloaded
+from naru.errors import BadRequest, NaruError
 from naru.protocol.accumulate import accumulate
 from naru.protocol.embeddings.middle import EmbeddingRequest
 from naru.protocol.messages import (
@@ -272,8 +272,8 @@ class _Pending:
         self._queue.put([UsageReport(usage)])
         self._queue.put(None)
 
-    def on_failure(self, why: str, usage: Usage) -> None:
-        self._queue.put(Overloaded(f"The engine could not answer: {why}", code="engine_failed"))
+    def on_failure(self, error: NaruError, usage: Usage) -> None:
+        self._queue.put(error)
 
     def events(self) -> Iterator[Event]:
         try:

@@ -41,6 +41,13 @@ async def streamed(gateway: Gateway, **fields: Any) -> tuple[dict[str, Any], Any
     return message, usage
 
 
+async def killed_after(stream: Any, chunks: int, pid: int) -> None:
+    async for chunk in stream:
+        chunks -= bool(chunk.choices and chunk.choices[0].delta.content)
+        if chunks == 0:
+            os.kill(pid, signal.SIGKILL)
+
+
 def sent_back(message: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": message["content"], "tool_calls": message["tool_calls"]}
 
@@ -87,17 +94,24 @@ async def test_thinking_arrives_apart_and_within_its_budget(tmp_path: Path) -> N
 async def test_a_required_call_and_a_schema_hold_whatever_is_asked(tmp_path: Path) -> None:
     schema = {
         "type": "object",
-        "properties": {"city": {"type": "string", "maxLength": 20}, "degrees": {"type": "integer", "maximum": 99, "minimum": 0}},
+        "properties": {
+            "city": {"type": "string", "maxLength": 20},
+            "degrees": {"type": "integer", "maximum": 99, "minimum": 0},
+        },
         "required": ["city", "degrees"],
         "additionalProperties": False,
     }
     async with running(tmp_path, NOTHING) as gateway:
         hello = [{"role": "user", "content": "안녕하세요"}]
-        called, _ = await streamed(gateway, messages=hello, tools=[CALCULATE, WEATHER], tool_choice="required", parallel_tool_calls=False)
+        called, _ = await streamed(
+            gateway, messages=hello, tools=[CALCULATE, WEATHER], tool_choice="required", parallel_tool_calls=False
+        )
         assert len(called["tool_calls"]) == 1
         assert called["finish_reason"] == "tool_calls"
         named = {"type": "function", "function": {"name": "calculate"}}
-        called, _ = await streamed(gateway, messages=hello, tools=[CALCULATE, WEATHER], tool_choice=named, parallel_tool_calls=False)
+        called, _ = await streamed(
+            gateway, messages=hello, tools=[CALCULATE, WEATHER], tool_choice=named, parallel_tool_calls=False
+        )
         assert [call["function"]["name"] for call in called["tool_calls"]] == ["calculate"]
         assert list(json.loads(called["tool_calls"][0]["function"]["arguments"])) == ["expression"]
         form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}}
@@ -116,13 +130,8 @@ async def test_a_killed_worker_is_an_error_inside_the_stream_and_the_next_reques
         stream = await gateway.openai.chat.completions.create(
             model=DEMO, messages=COMPARE, stream=True, max_tokens=1500, extra_body={"ignore_eos": True}
         )
-        chunks = 0
         with pytest.raises(openai.APIError) as failed:
-            async for chunk in stream:
-                chunks += bool(chunk.choices and chunk.choices[0].delta.content)
-                if chunks == 5:
-                    os.kill(pid, signal.SIGKILL)
-        assert chunks >= 5
+            await killed_after(stream, 5, pid)
         assert failed.value.code is not None
         answered, _ = await streamed(gateway, messages=[{"role": "user", "content": "hi"}])
         assert answered["content"]

@@ -9,7 +9,10 @@ from naru.local import GenerationConfig, LocalAnswer, LocalModel, Monitor, Perfo
 from naru.protocol.messages import Finish, ReasoningDelta, TextDelta, UsageReport
 from tests.demo.asks import COMPARE, WEATHER
 
-ASKED = [f"{city}의 날씨와 {other}의 날씨를 비교해줘" for city, other in (("서울", "부산"), ("파리", "런던"), ("대구", "도쿄"))]
+ASKED = [
+    f"{city}의 날씨와 {other}의 날씨를 비교해줘"
+    for city, other in (("서울", "부산"), ("파리", "런던"), ("대구", "도쿄"))
+]
 
 
 def answer(model: LocalModel, text: str) -> LocalAnswer:

@@ -55,7 +55,7 @@ def test_all_steps_of_a_conversation_without_thoughts_are_rendered_alike() -> No
 def test_what_is_held_out_is_never_taught() -> None:
     taught = {exchange.user for maker in [Maker(5)] for _ in range(400) for exchange in maker.conversation().exchanges}
     measured = {Maker(6, held_out=True).conversation().exchanges[-1].user for _ in range(3)}
-    measured |= {(maker := Maker(n, held_out=True)).conversation().exchanges[-1].user for n in range(100)}
+    measured |= {Maker(n, held_out=True).conversation().exchanges[-1].user for n in range(100)}
     assert not any(map(is_held_out, taught))
     assert all(map(is_held_out, measured))
 
@@ -94,9 +94,13 @@ def test_a_tool_that_failed_is_told_and_nothing_is_compared() -> None:
 
 def test_a_past_exchange_that_thought_is_context_alone() -> None:
     step = Step("hi", reasoning="hm")
-    conversation = Conversation((Exchange("small_talk", "a", (step,), thinks=True), Exchange("small_talk", "b", (step,), thinks=True)))
+    conversation = Conversation(
+        (Exchange("small_talk", "a", (step,), thinks=True), Exchange("small_talk", "b", (step,), thinks=True))
+    )
     found = pieces(conversation, Random(3))
-    assert [text for text, is_taught in found if is_taught and "hm" in text] == ["<think>\nhm\n</think>\n\nhi<|im_end|>"]
+    assert [text for text, is_taught in found if is_taught and "hm" in text] == [
+        "<think>\nhm\n</think>\n\nhi<|im_end|>"
+    ]
     assert ("hi<|im_end|>", False) in found
 
 

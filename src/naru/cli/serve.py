@@ -30,7 +30,7 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75
 #: Requests make few cycles; collecting every 700 allocations costs a tenth of the CPU.
 GC_THRESHOLDS = (20_000, 20, 50)
-TRY_MODEL = "sandbox/echo"
+TRY_MODELS = ("naru-demo", "sandbox/echo")
 TRY_TEXT = "안녕하세요! Hello, Naru."
 
 
@@ -155,7 +155,9 @@ def announce(app: App, listener: socket.socket) -> None:
             f"OpenAI clients: base_url = {base_url}/v1 and one of your keys (`naru keys list`, `naru keys create NAME`)."
         ]
     else:
-        body = json.dumps({"model": TRY_MODEL, "messages": [{"role": "user", "content": TRY_TEXT}]}, ensure_ascii=False)
+        served = {name for engine in app.settings.engines.values() for name in engine.served}
+        model = next((name for name in TRY_MODELS if name in served), TRY_MODELS[-1])
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": TRY_TEXT}]}, ensure_ascii=False)
         lines += [
             "First start. These two keys are shown only now; Naru keeps digests.",
             f"  admin key  {keys.admin}",

@@ -14,6 +14,7 @@ from typing import Protocol
 from naru.engine.asking import Plan
 from naru.engine.port import Backend, Piece
 from naru.engine.writing import Continuation, Writer
+from naru.errors import BadRequest, NaruError, Overloaded
 from naru.protocol.messages import Event, Usage
 
 TakePiece = Callable[[Piece], None]
@@ -57,7 +58,7 @@ class Listener(Protocol):
 
     def on_events(self, events: list[Event]) -> None: ...
     def on_end(self, usage: Usage) -> None: ...
-    def on_failure(self, why: str, usage: Usage) -> None: ...
+    def on_failure(self, error: NaruError, usage: Usage) -> None: ...
 
 
 class Answer:
@@ -114,7 +115,7 @@ class Answer:
             self._go_on(at, writer)
         elif writer.error:
             self.cancel()
-            self._listener.on_failure(writer.error, self.usage)
+            self._listener.on_failure(failure_of(writer), self.usage)
         elif writer.is_done:
             self._stop(at)
             if not self._numbers:
@@ -126,6 +127,12 @@ class Answer:
         assert begun is not None
         self._stop(at)
         self._start(at, begun)
+
+
+def failure_of(writer: Writer) -> NaruError:
+    if writer.is_callers_error:
+        return BadRequest(f"The engine does not take this request: {writer.error}", code="invalid_value")
+    return Overloaded(f"The engine failed: {writer.error}", code="engine_failed")
 
 
 def _prefix(prefix: str, choice: int) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from naru.engine.port import Adapters, Decoding, Deliver, Facts, Grammar, Load, Piece, Prompt, TokenLogprobs
+from naru.engine.openvino_grammar import Trial, structured
+from naru.engine.port import Adapters, Decoding, Deliver, Facts, Load, Piece, Prompt, TokenLogprobs
 from naru.engine.vocabulary import Vocabulary
 from naru.errors import ConfigError
 
@@ -60,6 +61,8 @@ class OpenVinoBackend:
         self._deliver = deliver
         self._options = options
         self._adapters = {name: self._genai.Adapter(_adapter_file(folder)) for name, folder in options.adapters.items()}
+        self._path = path
+        self._trial = Trial(self._genai)
         self._pipe = self._open(path)
         self._tokenizer = self._pipe.get_tokenizer()
         self._lock = threading.Condition()
@@ -68,8 +71,7 @@ class OpenVinoBackend:
         self._running: dict[int, _Running] = {}
         self._is_closing = False
         self._usage = 0.0
-        tokens = self._tokenizer.get_vocab()
-        self._vocabulary = Vocabulary(_texts(tokens), (), self._decode)
+        self._vocabulary = Vocabulary.of_pieces(self._token_bytes(), self._decode)
         self._facts = Facts(
             library=f"openvino-genai {self._genai.__version__.split('-')[0]}",
             device=options.device,
@@ -141,7 +143,7 @@ class OpenVinoBackend:
             try:
                 self._running[each.number] = _Running(self._add(each), each.decoding)
             except (RuntimeError, ValueError) as error:
-                failed.append((each.number, Piece(ending="error", error=_first_line(error))))
+                failed.append((each.number, Piece(ending="error", error=reason_of(error), is_callers=True)))
         for number in cancelled:
             running = self._running.pop(number, None)
             if running is not None:
@@ -149,6 +151,8 @@ class OpenVinoBackend:
         return failed
 
     def _add(self, asked: _Waiting) -> Any:
+        if asked.decoding.grammar is not None:
+            self._trial.check(asked.decoding.grammar)
         config, prompt = self._config(asked.decoding), asked.prompt
         if prompt.images:
             images = [_tensor_of(image) for image in prompt.images]
@@ -159,19 +163,21 @@ class OpenVinoBackend:
         return self._pipe.add_request(asked.number, ids, config)
 
     def _step(self) -> list[tuple[int, Piece]]:
-        """A failure of the library in a step cannot be told to belong to one request: all that run are ended with it."""
         if not self._pipe.has_non_finished_requests():
             return self._read()
         try:
             self._pipe.step()
         except RuntimeError as error:
-            text = _first_line(error)
-            failed = [(number, Piece(ending="error", error=text)) for number in self._running]
-            for running in self._running.values():
-                running.handle.cancel()
-            self._running.clear()
-            return failed
+            return self._begin_anew(reason_of(error))
         return self._read()
+
+    def _begin_anew(self, why: str) -> list[tuple[int, Piece]]:
+        """A failed step belongs to no one request, and leaves a pipeline that cannot be used any more (2026.4): all that ran
+        ends, and the model is loaded again."""
+        failed = [(number, Piece(ending="error", error=why)) for number in self._running]
+        self._running.clear()
+        self._pipe = self._open(self._path)
+        return failed
 
     def _read(self) -> list[tuple[int, Piece]]:
         pieces = []
@@ -261,6 +267,12 @@ class OpenVinoBackend:
             config.adapters = chosen
         return config
 
+    def _token_bytes(self) -> list[bytes]:
+        """By id. Tokens that stand for the same bytes are one entry in the library's table; the others are decoded."""
+        table = self._tokenizer.get_vocab()
+        by_id = {int(number): bytes(piece) for piece, number in table.items()}
+        return [by_id[n] if n in by_id else self._decode([n]).encode() for n in range(max(by_id, default=-1) + 1)]
+
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
@@ -283,51 +295,18 @@ def clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"OpenVINO cannot load {path}: {_first_line(error)}") from error
+        raise ConfigError(f"OpenVINO cannot load {path}: {reason_of(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+_CHECK = re.compile(r"Check (?:failed: .*? is false: |'[^']*' failed at \S+)")
+_PLACE = re.compile(r"^(?:\[[\d:]+\] )?\S+\.(?:cc|cpp|h|hpp):\d+: ?")
+
+
+def reason_of(error: Exception) -> str:
     """The library's errors are a place in its source, a condition, and the reason at the end."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (said or lines or [type(error).__name__])[-1]
-
-
-def structured(genai: Any, grammar: Grammar) -> Any:
-    """A grammar as the library takes it."""
-    config = genai.StructuredOutputConfig
-    match grammar.kind:
-        case "json_schema":
-            return config(json_schema=grammar.text)
-        case "regex":
-            return config(regex=grammar.text)
-        case "ebnf":
-            return config(grammar=grammar.text)
-        case "structural_tag":
-            tag = _tag(config, msgspec.json.decode(grammar.text)["format"])
-            return config(structural_tags_config=tag)
-
-
-def _tag(config: Any, tag: dict[str, Any]) -> Any:
-    """xgrammar's JSON to the library's classes for it."""
-    kinds: dict[str, Callable[[], Any]] = {
-        "any_text": lambda: config.AnyText(),
-        "json_schema": lambda: config.JSONSchema(msgspec.json.encode(tag["json_schema"]).decode()),
-        "qwen_xml_parameter": lambda: config.QwenXMLParametersFormat(msgspec.json.encode(tag["json_schema"]).decode()),
-        "tag": lambda: config.Tag(tag["begin"], _tag(config, tag["content"]), tag["end"]),
-        "tags_with_separator": lambda: config.TagsWithSeparator(
-            [_tag(config, each) for each in tag["tags"]], tag["separator"], tag["at_least_one"], tag["stop_after_first"]
-        ),
-    }
-    return kinds[tag["type"]]()
-
-
-def _texts(vocabulary: Any) -> dict[str, int]:
-    """The library gives tokens as bytes or text, by version."""
-    return {
-        token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token): int(number)
-        for token, number in vocabulary.items()
-    }
+    lines = [_CHECK.sub("", _PLACE.sub("", line.strip())).strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception from")]
+    return said[-1] if said else type(error).__name__
 
 
 def _adapter_file(folder: str) -> str:

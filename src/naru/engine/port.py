@@ -64,12 +64,14 @@ class TokenLogprobs(Struct, frozen=True):
 
 
 class Piece(Struct):
-    """What one step made for one request; the end token itself is not among the ids. `ending` is set on the last piece."""
+    """What one step made for one request; the end token itself is not among the ids. `ending` is set on the last piece.
+    `is_callers`: the error is the request's own fault, such as a schema that is none."""
 
     ids: Sequence[int] = ()
     logprobs: Sequence[TokenLogprobs] = ()
     ending: Ending = ""
     error: str = ""
+    is_callers: bool = False
 
 
 #: (number of the request, piece), of one step.

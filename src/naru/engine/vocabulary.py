@@ -31,6 +31,16 @@ class Vocabulary:
         self._bytes = _byte_table(tokens, frozenset(added))
         self.is_byte_level = self._bytes is not None
 
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[bytes], decode: Decode) -> Vocabulary:
+        """From what each token stands for, by its id. Where not every byte is a token, pieces are not the whole truth
+        (SentencePiece puts blanks between words): then `decode` is asked."""
+        made = cls({}, (), decode)
+        made._ids = {piece.decode("utf-8", "replace"): number for number, piece in enumerate(pieces)}
+        if len({piece for piece in pieces if len(piece) == 1}) == 256:
+            made._bytes, made.is_byte_level = dict(enumerate(pieces)), True
+        return made
+
     def __len__(self) -> int:
         return len(self._ids)
 

@@ -22,7 +22,7 @@ from naru.engine.meter import Meter
 from naru.engine.model import Model
 from naru.engine.port import Embedder, Reranker
 from naru.engine.vectors import embedded, ranked
-from naru.errors import BadRequest, InternalError, MethodNotAllowed, NaruError, NotFound, Overloaded
+from naru.errors import BadRequest, InternalError, MethodNotAllowed, NaruError, NotFound
 from naru.protocol.accumulate import Accumulator
 from naru.protocol.dialect import Dialect, Envelope, StreamEncoder
 from naru.protocol.embeddings import EMBEDDINGS
@@ -213,9 +213,9 @@ class Whole(_Reply):
         self._gathered.add(UsageReport(usage))
         self._exchange.reply(200, JSON, self._dialect.encode_response(self._gathered.response(), self._envelope))
 
-    def on_failure(self, why: str, usage: Usage) -> None:
+    def on_failure(self, error: NaruError, usage: Usage) -> None:
         self._count(usage, failed=True)
-        refuse(self._exchange, Overloaded(f"The engine could not answer: {why}", code="engine_failed"))
+        refuse(self._exchange, error)
 
 
 class Streamed(_Reply):
@@ -244,9 +244,8 @@ class Streamed(_Reply):
         self._exchange.write(self._encoder.close())
         self._exchange.finish()
 
-    def on_failure(self, why: str, usage: Usage) -> None:
+    def on_failure(self, error: NaruError, usage: Usage) -> None:
         self._count(usage, failed=True)
-        error = Overloaded(f"The engine could not go on: {why}", code="engine_failed")
         if not self._has_begun:
             refuse(self._exchange, error)
             return

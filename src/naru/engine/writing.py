@@ -51,6 +51,7 @@ class Writer:
         self.reasoning = 0
         self.is_done = False
         self.error = ""
+        self.is_callers_error = False
         #: Set by `take` when the generation has to go on from another prompt; whoever reads it clears it.
         self.continuation: Continuation | None = None
         self._seed = plan.decoding.seed
@@ -77,7 +78,7 @@ class Writer:
             if self.is_done or self.continuation is not None:
                 return events
         if piece.ending == "error":
-            self.is_done, self.error = True, piece.error
+            self.is_done, self.error, self.is_callers_error = True, piece.error, piece.is_callers
         elif piece.ending:
             events += self._finish(piece.ending)
         return events
