@@ -11,13 +11,17 @@ SERVE_FLAGS = $(if $(CONFIG),--config $(CONFIG)) $(if $(HOST),--host $(HOST)) $(
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: serve test clients test-transcripts fuzz torture chaos drills bench simulate lint format lock prices docs clean
+.PHONY: serve test test-torch clients test-transcripts fuzz torture chaos drills bench simulate lint format lock prices docs clean
 
 serve: $(VENV)/.run
 	@exec $(BIN)/naru serve $(SERVE_FLAGS)
 
 test: $(VENV)/.dev tests/node/node_modules $(if $(NARU_REQUIRE_SERVICES),tests/clients/node/node_modules)
 	$(BIN)/pytest -n $(WORKERS) -m "not across" $(TESTS)
+
+# The engines against plain Transformers, on tiny random models: an environment of its own, some 2 GB.
+test-torch: $(VENV)-torch/.torch
+	$(VENV)-torch/bin/python -m pytest -n $(WORKERS) -m torch tests/engine_torch tests/tune
 
 # Claude Code and Codex, 800 MB, for the tests that run them; `make test` alone goes without.
 clients: tests/clients/node/node_modules
@@ -62,9 +66,13 @@ format: $(VENV)/.dev
 # Newer versions within pyproject.toml's bounds, with hashes and without the address of any index.
 LOCK = $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
 	--no-emit-trusted-host --no-header --annotation-style=line
+# torch and torchvision are left out: their builds for CPUs and for GPUs have one version and other hashes.
+LOCK_OPTIONS_TORCH = $(filter-out --allow-unsafe,$(LOCK)) --unsafe-package torch --unsafe-package torchvision \
+	--extra build --extra local --extra transformers --extra tune --extra torch
 lock: $(VENV)/.dev
 	$(LOCK) --extra build --extra local -o requirements.lock pyproject.toml
 	$(LOCK) --extra build --extra local --extra dev -o requirements-dev.lock pyproject.toml
+	$(LOCK_OPTIONS_TORCH) -o requirements-torch.lock pyproject.toml
 
 # The price snapshot from the pinned genai-prices.
 prices: $(VENV)/.dev
@@ -77,7 +85,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python tools/build_conformance.py $(VENV)/conformance.json
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-torch build dist src/*.egg-info .mypy_cache .ruff_cache
 
 # The official JavaScript clients that tests drive; without npm those tests skip and say so.
 tests/node/node_modules tests/clients/node/node_modules: %/node_modules: %/package-lock.json
@@ -96,3 +104,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP_INSTALL) requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
+
+$(VENV)-torch/.torch: requirements-torch.lock pyproject.toml | $(VENV)/bin/python
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements-torch.lock
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
