@@ -56,7 +56,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
     """Another process has no event to wait for."""
     async with asyncio.timeout(within_s):
         while not condition():

@@ -205,11 +205,11 @@ async def test_another_deployment_answers_while_it_cannot(tmp_path: Path) -> Non
 
 async def test_what_is_never_ready_is_ended(tmp_path: Path) -> None:
     """After start_s, with what it said last."""
-    config = table(tmp_path, "--ready-file", tmp_path / "no", "--says", "still loading", more="start_s = 0.4")
+    config = table(tmp_path, "--ready-file", tmp_path / "no", "--says", "still loading", more="start_s = 2")
     async with running(tmp_path, config) as gateway:
         status, _, answer = await gateway.chat(model="small")
         assert (status, answer["error"]["code"]) == (503, "engine_unavailable")
-        assert "start_s = 0.4" in answer["error"]["message"]
+        assert "start_s = 2" in answer["error"]["message"]
         assert "still loading" in answer["error"]["message"]
         assert not is_alive(starts(tmp_path)[0])
 

@@ -29,7 +29,7 @@ async def test_its_words_are_kept_and_its_code_is_told(tmp_path: Path) -> None:
     """Also the last line without a line end; the last error is the last line of standard error, not of standard output."""
     code = "import sys; print('one'); print('it is', 'broken', file=sys.stderr); print('two', end=''); sys.exit(78)"
     process = await started(tmp_path, python(code))
-    assert await asyncio.wait_for(process.ended, 10) == 78
+    assert await asyncio.wait_for(process.ended, 30) == 78
     assert sorted(process.log.lines) == sorted([f"[process {process.pid}]", "one", "it is broken", "two"])
     assert process.log.last_error == "it is broken"
     assert process.log.path.read_text().splitlines() == list(process.log.lines)
@@ -57,7 +57,7 @@ def test_the_log_is_bounded_and_holds_no_credential(tmp_path: Path) -> None:
 async def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
     process = await started(tmp_path, python("print('one')"))
-    assert await asyncio.wait_for(process.ended, 10) == 0
+    assert await asyncio.wait_for(process.ended, 30) == 0
     assert "one" in process.log.lines
 
 
@@ -92,7 +92,7 @@ def child_of(process: Process) -> int:
 async def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     """A server's own workers would hold its memory and its pipes; the end is told at once all the same."""
     process = await started(tmp_path, python(CHILD + "os._exit(3)"))
-    assert await asyncio.wait_for(process.ended, 10) == 3
+    assert await asyncio.wait_for(process.ended, 30) == 3
     await until(lambda: not is_alive(child_of(process)))
 
 
@@ -107,7 +107,7 @@ async def test_the_guard_ends_what_does_not_look_at_its_standard_input(tmp_path:
     pipe = process._transport.get_pipe_transport(0)
     assert pipe is not None
     pipe.close()
-    assert await asyncio.wait_for(process.ended, 15) == (-9 if ignores else -15)
+    assert await asyncio.wait_for(process.ended, 30) == (-9 if ignores else -15)
 
 
 async def test_the_guard_leaves_signals_and_ids_to_the_server(tmp_path: Path) -> None:
