@@ -171,7 +171,7 @@ def test_a_failing_receiver_does_not_end_the_thread(dense: Path, inbox: Inbox) -
 
 
 def test_closing_tells_those_who_wait(dense: Path, inbox: Inbox) -> None:
-    """Also one that was started in the same instant."""
+    """Also who comes later."""
     backend = TransformersBackend(dense, inbox, Options(max_running=1))
     for number in range(3):
         backend.start(number, Prompt([5] * 4), greedy(2000, ignores_end=True))
@@ -179,4 +179,7 @@ def test_closing_tells_those_who_wait(dense: Path, inbox: Inbox) -> None:
     backend.close()
     assert [inbox.pieces[number][-1].ending for number in range(3)] == ["error"] * 3
     assert not backend._thread.is_alive()
+    backend.start(3, Prompt([5]), greedy(grammar=Grammar("regex", "a")))
+    assert inbox.pieces[3][-1].error == "The engine is closing."
+    backend.cancel(3)
     backend.close()

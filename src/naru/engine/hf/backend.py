@@ -54,10 +54,11 @@ class TransformersBackend:
 
     def start(self, number: int, prompt: Prompt, decoding: Decoding) -> None:
         compiled: Future[Any] | None = None
-        if decoding.grammar is not None:
+        if decoding.grammar is not None and not self._is_closing:
             compiled = self._compiler.submit(self._grammars.compile, decoding.grammar)
             compiled.add_done_callback(lambda _: self._wake())
-        self._post(lambda engine: engine.start(number, prompt, decoding, compiled))
+        if not self._post(lambda engine: engine.start(number, prompt, decoding, compiled)):
+            self._tell([(number, _closing())])
 
     def cancel(self, number: int) -> None:
         self._post(lambda engine: engine.cancel(number))
@@ -73,10 +74,14 @@ class TransformersBackend:
         self._thread.join()
         self._compiler.shutdown(wait=False, cancel_futures=True)
 
-    def _post(self, command: Command) -> None:
+    def _post(self, command: Command) -> bool:
+        """False once the engine is closing: nobody would read it."""
         with self._changed:
+            if self._is_closing:
+                return False
             self._inbox.append(command)
             self._changed.notify()
+            return True
 
     def _wake(self) -> None:
         with self._changed:
@@ -116,3 +121,7 @@ class TransformersBackend:
             self._deliver(pieces)
         except Exception:  # the receiver's own failure must not end the model's thread
             log.exception("what the engine wrote could not be delivered")
+
+
+def _closing() -> Piece:
+    return Piece(ending="error", error="The engine is closing.")
