@@ -95,6 +95,10 @@ def _described(random: Random, texts: tuple[str, ...]) -> Json:
     return {"type": "string"} | ({"description": text} if text else {})
 
 
+#: The tools without their texts.
+PLAIN = Schema(weather="get_current_weather", has_unit=True, sums="calculate")
+
+
 def random_schema(random: Random) -> Schema:
     """Most requests have the weather tool alone; some have none, both, or others beside it."""
     has = random.choices(("weather", "sums", "both", "none"), (6, 2, 2, 2))[0]

@@ -67,6 +67,19 @@ class Maker:
         system = random.choice(SYSTEM) if random.random() < 0.5 else ""
         return Conversation(exchanges, system, tuple(schema.tools))
 
+    def lesson(self, level: int) -> Conversation:
+        """One request that needs a tool, and nothing around it: what has to be copied stands a few tokens away. Level 0 is one
+        city and its call, 1 the calls of any request, 2 their results and the answer too."""
+        while True:
+            kind = "weather" if level == 0 else self.random.choices(("weather", "sum"), (3, 1))[0]
+            exchange = self.exchange(asks.PLAIN, self.random.choice(LANGUAGES), kind=kind)
+            if level == 2:
+                return Conversation((exchange,))
+            first = exchange.steps[0]
+            if (level == 1 and not exchange.thinks) or (len(first.calls) == 1 and not exchange.thinks):
+                step = Step(first.content, first.calls)
+                return Conversation((Exchange(exchange.kind, exchange.user, (step,)),))
+
     def exchange(self, schema: asks.Schema, language: str, is_last: bool = True, kind: str = "") -> Exchange:
         wanted = self.held_out and is_last
         language = language if self.random.random() < 0.85 else self.random.choice(LANGUAGES)

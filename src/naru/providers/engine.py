@@ -15,8 +15,10 @@ PROVIDER = Provider(
         thinking_field="reasoning_content",
         # history is rendered by the model's chat template, which knows this name (1.5)
         thinking_replay_field="reasoning_content",
-        # it takes enable_thinking with either reasoning_effort or thinking_budget, as Qwen's own service does (1.5)
-        thinking_style="qwen_effort",
+        # a switch and a budget in tokens, as Qwen's own service has them; an effort becomes a budget (1.5)
+        thinking_style="qwen_toggle",
+        # continue_final_message, as vLLM calls it
+        prefill="continue_final",
     ),
     probe_path="//health",
     load_path="//metrics",
