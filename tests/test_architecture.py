@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "engines": {"config", "log", "transport"},
     "endpoints": {"protocol"},
     "machine": set(),
+    "prompts": set(),
     "local": {"config", "engine", "machine", "protocol"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
