@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
-
-from optimum.exporters.openvino import main_export
-from optimum.intel import OVWeightQuantizationConfig
-from optimum.intel.openvino import OVConfig
 
 KEPT = (
     "config.json", "chat_template.jinja", "tokenizer_config.json",
@@ -26,8 +24,9 @@ MOST_BYTES = 15_000_000
 def export(trained: Path, out: Path) -> int:
     """Returns the bytes of all files. The model is greedy unless a caller says otherwise: it was measured so."""
     with tempfile.TemporaryDirectory() as folder:
-        config = OVConfig(quantization_config=OVWeightQuantizationConfig(bits=8, sym=False))
-        main_export(str(trained), folder, task="text-generation-with-past", ov_config=config, stateful=True)
+        command = [str(Path(sys.executable).parent / "optimum-cli"), "export", "openvino", "--model", str(trained)]
+        options = ["--task", "text-generation-with-past", "--weight-format", "int8"]
+        subprocess.run([*command, *options, folder], check=True)
         out.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copy(Path(folder) / name, out / name)

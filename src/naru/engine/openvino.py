@@ -71,7 +71,8 @@ class OpenVinoBackend:
         self._running: dict[int, _Running] = {}
         self._is_closing = False
         self._usage = 0.0
-        self._vocabulary = Vocabulary.of_pieces(self._token_bytes(), self._decode)
+        with clear_errors(path):
+            self._vocabulary = Vocabulary.of_pieces(self._token_bytes(), self._decode)
         self._facts = Facts(
             library=f"openvino-genai {self._genai.__version__.split('-')[0]}",
             device=options.device,
