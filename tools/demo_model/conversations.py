@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -142,14 +143,19 @@ def messages_of(conversation: Conversation, upto: int | None = None, steps: int 
     last = len(conversation.exchanges) - 1 if upto is None else upto
     for number, exchange in enumerate(conversation.exchanges[: last + 1]):
         found.append({"role": "user", "content": exchange.user})
-        for step in exchange.steps[: steps if number == last else None]:
-            found.append(_message(step))
-            found += [{"role": "tool", "content": result} for result in step.results]
+        for turn, step in enumerate(exchange.steps[: steps if number == last else None]):
+            ids = [f"call_{number}_{turn}_{place}" for place in range(len(step.calls))]
+            found.append(_message(step, ids))
+            told = zip(ids, step.results, strict=True)
+            found += [{"role": "tool", "tool_call_id": id, "content": result} for id, result in told]
     return found
 
 
-def _message(step: Step) -> Json:
-    calls = [{"type": "function", "function": {"name": n, "arguments": arguments}} for n, arguments in step.calls]
+def _message(step: Step, ids: Sequence[str]) -> Json:
+    calls = [
+        {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(said, ensure_ascii=False)}}
+        for id, (name, said) in zip(ids, step.calls, strict=True)
+    ]
     message: Json = {"role": "assistant", "content": step.content}
     if step.reasoning:
         message["reasoning_content"] = step.reasoning
