@@ -55,7 +55,10 @@ CASES = {
         ["alerts.webhook: taken out", "alerts.secret: taken out"],
     ),
     "a model": (BASE, BASE.replace("models.chat", "models.talk"), ["models.chat: removed", "models.talk: added"]),
-    "an engine": ("", '[engines.demo]\nmodel = "naru-demo"\n', ["engines.demo: added"]),
+    "an engine": (
+        '[engines.a]\nmodel = "naru-demo"\n', '[engines.a]\nmodel = "naru-demo"\n[engines.b]\nmodel = "naru-demo"\n',
+        ["engines.b: added"],
+    ),
     "a weight": (
         BASE, BASE.replace('"deepseek-chat"', '"deepseek-chat", weight = 3'),
         [f"{MODEL}.deployments[deepseek/deepseek-chat].weight: 1 -> 3"],

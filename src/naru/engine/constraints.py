@@ -112,7 +112,7 @@ def _schema(raw: Raw | None) -> Json:
         return ANY_OBJECT
     schema = msgspec.json.decode(raw)
     if not isinstance(schema, dict):
-        raise BadRequest("A JSON schema must be an object.", code="invalid_schema")
+        raise BadRequest("A JSON schema must be an object.", code="invalid_value")
     return schema
 
 

@@ -64,4 +64,4 @@ def _decoded(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise BadRequest("A picture or sound is not valid base64.", code="invalid_content", param="messages") from None
+        raise BadRequest("A picture or sound is not valid base64.", code="invalid_value", param="messages") from None

@@ -86,7 +86,7 @@ class Worker:
         envelope = dialect.read(exchange.payload, exchange.path, exchange.headers)
         model = self.model
         if not isinstance(model, Model):
-            raise BadRequest(f"{self.names[0]} does not write text: it {_what(model)}.", code="unsupported_endpoint")
+            raise BadRequest(f"{self.names[0]} does not write text: it {_what(model)}.", code="unsupported_value")
         asked = model.chat(envelope) if dialect is OPENAI_CHAT else model.completions(envelope)
         number = f"{self.random.getrandbits(64):016x}"
         start = Start(f"chatcmpl-{number}", envelope.model, int(self.clock.now()), dialect=dialect.name)
@@ -102,7 +102,7 @@ class Worker:
         self._check(envelope)
         model = self.model
         if not isinstance(model, Embedder):
-            raise BadRequest(f"{self.names[0]} does not embed: it {_what(model)}.", code="unsupported_endpoint")
+            raise BadRequest(f"{self.names[0]} does not embed: it {_what(model)}.", code="unsupported_value")
         request = EMBEDDINGS.decode_request(envelope)
         async with self._lock:
             response = await asyncio.to_thread(embedded, model, request)
@@ -113,7 +113,7 @@ class Worker:
         self._check(envelope)
         model = self.model
         if not isinstance(model, Reranker):
-            raise BadRequest(f"{self.names[0]} does not rerank: it {_what(model)}.", code="unsupported_endpoint")
+            raise BadRequest(f"{self.names[0]} does not rerank: it {_what(model)}.", code="unsupported_value")
         request = RERANK.decode_request(envelope)
         async with self._lock:
             response = await asyncio.to_thread(ranked, model, request)

@@ -120,7 +120,8 @@ class Supervisor:
         if is_suspect and process is not None and self.state is State.READY:
             # A process that was killed accepts connections until the system has closed its socket.
             await asyncio.wait({process.ended}, timeout=SUSPECT_S)
-        if self.state is State.READY and not self.is_closing and not (process is not None and process.ended.done()):
+        is_ending = self.is_closing or self._stop_asked.is_set() or (process is not None and process.ended.done())
+        if self.state is State.READY and not is_ending:
             return self.address
         left_s = self._resumes_at - self.loop.time() if self.state is State.BACKING_OFF else 0.0
         if self.is_closing or self.state is State.FAILED or left_s > PATIENCE_S:
@@ -141,7 +142,7 @@ class Supervisor:
         """At an operator's wish: at once, also what failed for good or waits. Requests under way at it are cut."""
         if self.state in (State.STARTING, State.READY, State.STOPPING):
             self._comes_again = True
-            self._stop_asked.set()
+            self._ask_to_stop()
         else:
             self._is_restart = True
             self._wanted.set()
@@ -151,7 +152,13 @@ class Supervisor:
         """At an operator's wish: at once. The next request starts it again."""
         if self.state in (State.STARTING, State.READY, State.BACKING_OFF):
             self._comes_again = False
-            self._stop_asked.set()
+            self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        """From here on no request is given to the process, though its end takes a moment to begin."""
+        self._stop_asked.set()
+        if self.state is State.READY and (use := self.use()) is not None:
+            use.rest()
 
     async def retire(self, drain_s: float) -> None:
         """It is in the settings no more: requests under way may finish, for so long at most."""
