@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from naru.errors import BadRequest, NaruError
+from naru.errors import BadRequest, ConfigError, NaruError
 from naru.local import GenerationConfig, LocalAnswer, LocalModel, Monitor, Performance
 from naru.protocol.messages import Finish, ReasoningDelta, TextDelta, UsageReport
 from tests.demo.asks import COMPARE, WEATHER
@@ -116,3 +116,8 @@ def test_a_monitor_measures_and_advises(model: LocalModel) -> None:
     assert slow.checks == {"response_time": "slow", "generation_speed": "slow", "memory": "high"}
     assert len(slow.recommendations) == 3
     assert monitor.health("안녕").status in ("healthy", "degraded")
+
+
+def test_adapters_are_refused_where_they_would_do_nothing() -> None:
+    with pytest.raises(ConfigError, match="serves no adapters"):
+        LocalModel("naru-demo", adapters={"legal": "/nowhere"})

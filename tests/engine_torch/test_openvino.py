@@ -13,8 +13,6 @@ pytest.importorskip("torch", reason="the models are made with torch")
 pytest.importorskip("openvino_genai", reason="the OpenVINO engine needs openvino-genai")
 pytest.importorskip("optimum.intel", reason="the models are converted with optimum-intel")
 
-from peft import PeftModel
-
 from naru.engine.hf.loading import load
 from naru.engine.hf.options import Options as HfOptions
 from naru.engine.openvino import OpenVinoBackend, Options
@@ -131,18 +129,3 @@ def test_a_closed_engine_tells_who_waits(pair: tuple[Path, Path]) -> None:
     made.backend.close()
     with pytest.raises(AssertionError, match="stopped"):
         made.ids([number])
-
-
-def test_adapters_change_what_is_written_as_in_peft(dense: Path, adapters: dict[str, str], tmp_path: Path) -> None:
-    """Two adapters and none, side by side: each request has its own."""
-    made = Engine(export_openvino(dense, tmp_path / "ir"), adapters=adapters)
-    (prompt,) = tiny.prompts(None, [30], seed=6)
-    wanted = [generated(load(dense, HfOptions()).model, prompt, 16)]
-    for folder in adapters.values():
-        tuned = PeftModel.from_pretrained(load(dense, HfOptions()).model, folder)
-        wanted.append(generated(tuned, prompt, 16))
-    numbers = [made.start(prompt, 16, adapter=name) for name in ("", *adapters)]
-    found = made.ids(numbers)
-    made.backend.close()
-    assert found == wanted
-    assert len({tuple(ids) for ids in found}) == 3

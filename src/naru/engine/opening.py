@@ -115,6 +115,11 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
         )
         made: Backend = hf.TransformersBackend(files.path, board.deliver, options)
         return made
+    if wanted.adapters:
+        raise ConfigError(
+            "The OpenVINO engine serves no adapters: its library (2026.4) does not apply them to requests that are computed "
+            "together. Serve the safetensors with --engine transformers or vLLM, or merge the adapter into the model."
+        )
     if wanted.quant:
         raise ConfigError(
             f"{files.name} is quantised in its files already; --quant is for the Transformers engine, which does it at load."
@@ -128,7 +133,6 @@ def _backend(files: ModelFiles, engine: str, wanted: Wanted, context: int, board
             device=wanted.device,
             max_streams=wanted.max_streams,
             cache_gib=wanted.cache_gib,
-            adapters=adapters,
             takes_images=files.task == "vision",
             properties=_PROPERTIES[wanted.precision],
         ),

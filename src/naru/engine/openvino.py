@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from naru.engine.openvino_grammar import Trial, structured
-from naru.engine.port import Adapters, Decoding, Deliver, Facts, Load, Piece, Prompt, TokenLogprobs
+from naru.engine.port import Decoding, Deliver, Facts, Load, Piece, Prompt, TokenLogprobs
 from naru.engine.vocabulary import Vocabulary
 from naru.errors import ConfigError
 
@@ -34,7 +34,6 @@ class Options(Struct, frozen=True):
     device: str = "CPU"
     max_streams: int = 16
     cache_gib: float = 1.0
-    adapters: Adapters = {}
     takes_images: bool = False
     properties: dict[str, Any] = {}
 
@@ -60,7 +59,6 @@ class OpenVinoBackend:
         self._genai = library()
         self._deliver = deliver
         self._options = options
-        self._adapters = {name: self._genai.Adapter(_adapter_file(folder)) for name, folder in options.adapters.items()}
         self._path = path
         self._trial = Trial(self._genai)
         self._pipe = self._open(path)
@@ -78,7 +76,6 @@ class OpenVinoBackend:
             device=options.device,
             context=options.context,
             end_ids=options.end_ids or frozenset({int(self._tokenizer.get_eos_token_id())}),
-            adapters=tuple(sorted(options.adapters)),
             takes_images=options.takes_images,
             template=str(self._tokenizer.get_original_chat_template()) if path.is_file() else "",
         )
@@ -234,11 +231,6 @@ class OpenVinoBackend:
         scheduler.dynamic_split_fuse = True
         scheduler.enable_prefix_caching = True
         properties = dict(options.properties)
-        if self._adapters:
-            config = self._genai.AdapterConfig()
-            for adapter in self._adapters.values():
-                config.add(adapter, 1.0)
-            properties["adapters"] = config
         with clear_errors(path):
             return self._genai.ContinuousBatchingPipeline(str(path), scheduler, options.device, properties)
 
@@ -261,11 +253,6 @@ class OpenVinoBackend:
         config.logprobs = 0 if decoding.logprobs is None else 1
         if decoding.grammar is not None:
             config.structured_output_config = structured(self._genai, decoding.grammar)
-        if self._adapters:
-            chosen = self._genai.AdapterConfig()
-            if decoding.adapter:
-                chosen.add(self._adapters[decoding.adapter], 1.0)
-            config.adapters = chosen
         return config
 
     def _token_bytes(self) -> list[bytes]:
@@ -308,14 +295,6 @@ def reason_of(error: Exception) -> str:
     lines = [_CHECK.sub("", _PLACE.sub("", line.strip())).strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception from")]
     return said[-1] if said else type(error).__name__
-
-
-def _adapter_file(folder: str) -> str:
-    path = Path(folder)
-    file = path / "adapter_model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise ConfigError(f"{path} is no LoRA adapter: it has no adapter_model.safetensors.")
-    return str(file)
 
 
 def _seed(seed: int | None) -> int:
