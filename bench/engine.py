@@ -196,7 +196,7 @@ class Gateway:
         for n in range(load.lone):
             _, seconds = await self.stream(prompt(seed + 1000 + n, load), load.tokens, only_first=True)
             first.append(seconds)
-            await asyncio.sleep(0.05)  # the engine's last step for the one who left
+            await asyncio.sleep(0.3)  # the engine's last step for the one who left
         return Run(tokens_s, first)
 
 
