@@ -151,7 +151,9 @@ async def run(files: ModelFiles, wanted: Wanted, listener: socket.socket, memory
 def end_with_parent(end: Callable[[], None]) -> None:
     """A gateway keeps a pipe to us open; when it is gone, however it went, the pipe ends, and so do we."""
     descriptor = sys.stdin.fileno() if sys.stdin is not None else -1
-    if descriptor < 0 or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+    # libuv, and so uvloop, makes pipes to children of sockets.
+    kind = os.fstat(descriptor).st_mode if descriptor >= 0 else 0
+    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
         return
     loop = asyncio.get_running_loop()
 
