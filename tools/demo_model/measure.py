@@ -17,7 +17,6 @@ from tools.demo_model.conversations import Conversation, Exchange, Maker, writte
 from tools.demo_model.render import NO_THOUGHT, head
 
 SEED = 7_000_003
-KNOWN, UNSEEN = "known cities", "unseen names"
 
 
 @dataclass(frozen=True)

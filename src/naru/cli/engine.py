@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import signal
 import socket
 import stat
 import sys
@@ -139,7 +140,7 @@ async def run(files: ModelFiles, wanted: Wanted, listener: socket.socket, memory
         on_cut=lambda: None,
         on_started=lambda: _announce(worker, listener, loop.time() - began),
     )
-    end_with_parent(lambda: server.handle_exit(15, None))
+    end_with_parent(lambda: server.handle_exit(signal.SIGTERM, None))
     try:
         await server.serve(sockets=[listener])
     finally:

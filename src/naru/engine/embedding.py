@@ -7,12 +7,12 @@ Models of other families say in 1_Pooling/config.json, as sentence-transformers 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from naru.engine.weights import read_json
 from naru.errors import BadRequest, ConfigError
 
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
@@ -148,17 +148,6 @@ def pooling_of(folder: Path) -> Pooling:
         if said.get(key):
             return pooling
     raise ConfigError(f"{path} names no pooling that is known: last token, mean or first token.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Of a model's folder. Raises ConfigError."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(said, dict):
-        raise ConfigError(f"{path} is not a JSON object.")
-    return said
 
 
 def _columns(pairs: Any) -> tuple[list[list[int]], list[list[int]]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -15,8 +14,9 @@ from msgspec import Struct
 from naru.engine.asking import Defaults, Plan, Rendered, Rules, plan, plan_chat
 from naru.engine.parse.formats import detect
 from naru.engine.port import Backend
-from naru.engine.template import Templates, load
-from naru.errors import BadRequest, ConfigError, NotFound
+from naru.engine.template import Templates
+from naru.engine.weights import read_json
+from naru.errors import BadRequest, NotFound
 from naru.protocol.dialect import Envelope
 from naru.protocol.messages import Request
 from naru.protocol.openai_chat import OPENAI_CHAT
@@ -124,22 +124,7 @@ def _raw_request(envelope: Envelope) -> Request:
     return msgspec.structs.replace(request, messages=(), n=max(1, envelope.n // prompts))
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """A model's JSON file; empty where there is none. Raises ConfigError."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} is not a JSON object.")
-    return value
-
-
 def defaults_of(folder: Path) -> Defaults:
-    return Defaults.of(read_json(folder / "generation_config.json"))
-
-
-def templates_of(folder: Path) -> Templates:
-    return load(folder)
+    """Raises ConfigError."""
+    path = folder / "generation_config.json"
+    return Defaults.of(read_json(path) if path.is_file() else {})

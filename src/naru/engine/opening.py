@@ -16,9 +16,10 @@ from naru.engine.answers import Switchboard
 from naru.engine.check import check, need
 from naru.engine.files import ModelFiles
 from naru.engine.hf.options import Options
-from naru.engine.model import Model, Now, defaults_of, read_json, templates_of
+from naru.engine.model import Model, Now, defaults_of
 from naru.engine.port import Adapters, Backend, Embedder, Reranker
-from naru.engine.template import ChatTemplate, Templates
+from naru.engine.template import ChatTemplate, Templates, load
+from naru.engine.weights import read_json
 from naru.errors import ConfigError
 
 ENGINES = ("openvino", "transformers")
@@ -161,7 +162,8 @@ def _end_ids(files: ModelFiles) -> frozenset[int]:
     if not files.path.is_dir():
         return frozenset()
     for name in ("generation_config.json", "config.json"):
-        found = ids_in(read_json(files.path / name).get("eos_token_id"))
+        path = files.path / name
+        found = ids_in(read_json(path).get("eos_token_id")) if path.is_file() else frozenset()
         if found:
             return found
     return frozenset()
@@ -175,6 +177,6 @@ def ids_in(value: Any) -> frozenset[int]:
 
 def _templates(files: ModelFiles, backend: Backend) -> Templates:
     if files.path.is_dir():
-        return templates_of(files.path)
+        return load(files.path)
     source = backend.facts.template
     return Templates({"default": ChatTemplate(source, str(files.path))} if source else {}, str(files.path))

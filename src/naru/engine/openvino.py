@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from naru.engine.openvino_grammar import Trial, structured
 from naru.engine.port import Decoding, Deliver, Facts, Load, Piece, Prompt, TokenLogprobs
 from naru.engine.vocabulary import Vocabulary
 from naru.errors import ConfigError
+
+log = structlog.get_logger("naru.engine")
 
 #: Prompt tokens computed in one step: more would hold up the answers that run beside it.
 STEP_TOKENS = 512
@@ -45,7 +48,7 @@ class _Waiting(Struct):
 
 
 class _Running:
-    __slots__ = ("decoding", "handle", "ids")
+    __slots__ = ("decoding", "handle")
 
     def __init__(self, handle: Any, decoding: Decoding) -> None:
         self.handle = handle
@@ -68,7 +71,7 @@ class OpenVinoBackend:
         self._cancelled: set[int] = set()
         self._running: dict[int, _Running] = {}
         self._is_closing = False
-        self._usage = 0.0
+        self._ended = ""  # why nothing more is computed
         with clear_errors(path):
             self._vocabulary = Vocabulary.of_pieces(self._token_bytes(), self._decode)
         self._facts = Facts(
@@ -96,8 +99,11 @@ class OpenVinoBackend:
 
     def start(self, number: int, prompt: Prompt, decoding: Decoding) -> None:
         with self._lock:
-            self._waiting.append(_Waiting(number, prompt, decoding))
-            self._lock.notify()
+            if not self._ended:
+                self._waiting.append(_Waiting(number, prompt, decoding))
+                self._lock.notify()
+                return
+        self._deliver([(number, Piece(ending="error", error=self._ended))])
 
     def cancel(self, number: int) -> None:
         with self._lock:
@@ -118,20 +124,28 @@ class OpenVinoBackend:
     # --- The thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Whatever ends the thread, nobody waits for ever because of it."""
+        try:
+            self._loop()
+        except Exception as error:
+            log.exception("the OpenVINO engine's thread failed")
+            self._end_all(f"The engine failed and has to be started again: {reason_of(error)}")
+
+    def _loop(self) -> None:
         while True:
             with self._lock:
                 while not (self._waiting or self._cancelled or self._running or self._is_closing):
                     self._lock.wait()
+                if self._is_closing:
+                    break
                 waiting, self._waiting = self._waiting, []
                 cancelled, self._cancelled = self._cancelled, set()
-                is_closing = self._is_closing
-            failed = self._take(waiting, cancelled)
-            if is_closing:
-                self._end_all("The engine was stopped.")
-                return
-            pieces = failed + self._step()
+            pieces = self._take(waiting, cancelled) + self._step()
             if pieces:
                 self._deliver(pieces)
+        for running in self._running.values():
+            running.handle.cancel()
+        self._end_all("The engine was stopped.")
 
     def _take(self, waiting: Sequence[_Waiting], cancelled: set[int]) -> list[tuple[int, Piece]]:
         failed: list[tuple[int, Piece]] = []
@@ -140,7 +154,7 @@ class OpenVinoBackend:
                 continue
             try:
                 self._running[each.number] = _Running(self._add(each), each.decoding)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, OSError) as error:  # Pillow's for what is no picture is an OSError
                 failed.append((each.number, Piece(ending="error", error=reason_of(error), is_callers=True)))
         for number in cancelled:
             running = self._running.pop(number, None)
@@ -172,10 +186,10 @@ class OpenVinoBackend:
     def _begin_anew(self, why: str) -> list[tuple[int, Piece]]:
         """A failed step belongs to no one request, and leaves a pipeline that cannot be used any more (2026.4): all that ran
         ends, and the model is loaded again."""
-        failed = [(number, Piece(ending="error", error=why)) for number in self._running]
+        self._deliver([(number, Piece(ending="error", error=why)) for number in self._running])
         self._running.clear()
         self._pipe = self._open(self._path)
-        return failed
+        return []
 
     def _read(self) -> list[tuple[int, Piece]]:
         pieces = []
@@ -211,12 +225,11 @@ class OpenVinoBackend:
         return Piece(ids, told, ending)  # type: ignore[arg-type]  # one of Ending's
 
     def _end_all(self, why: str) -> None:
-        numbers = [*self._running, *(each.number for each in self._waiting)]
-        for running in self._running.values():
-            running.handle.cancel()
-        if self._running:
-            self._pipe.step()
-        self._running.clear()
+        with self._lock:
+            self._ended = why
+            numbers = [*self._running, *(each.number for each in self._waiting)]
+            self._running.clear()
+            self._waiting.clear()
         if numbers:
             self._deliver([(number, Piece(ending="error", error=why)) for number in numbers])
 

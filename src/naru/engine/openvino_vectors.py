@@ -16,8 +16,10 @@ import openvino
 import openvino_genai
 from openvino import opset13
 
-from naru.engine.embedding import Embeddings, Pooling, padded, pooling_of, read_json
+from naru.engine.embedding import Embeddings, Pooling, padded, pooling_of
+from naru.engine.openvino import reason_of
 from naru.engine.rerank import Judge
+from naru.engine.weights import read_json
 from naru.errors import ConfigError
 
 #: float32 where the IR has it: with AMX the default would be bfloat16, and a vector would depend on the machine.
@@ -57,7 +59,7 @@ class _Model:
             self._compiled = core.compile_model(model, device, dict(properties))
             self._tokenizer = openvino_genai.Tokenizer(folder)
         except RuntimeError as error:
-            raise ConfigError(f"{folder} cannot be loaded by OpenVINO on {device}: {_first_line(error)}") from error
+            raise ConfigError(f"{folder} cannot be loaded by OpenVINO on {device}: {reason_of(error)}") from error
         self._request = self._compiled.create_infer_request()
         self._inputs = {name for port in self._compiled.inputs for name in port.get_names()}
         self.context = int(read_json(folder / "config.json").get("max_position_embeddings") or 0)
@@ -122,8 +124,3 @@ class _Reranking(_Model):
     def logits(self, rows: Sequence[Sequence[int]], tokens: Sequence[int]) -> list[list[float]]:
         found: list[list[float]] = self._run(*padded(rows, "left"))[:, -1, list(tokens)].tolist()
         return found
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

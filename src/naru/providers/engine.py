@@ -1,7 +1,7 @@
 """Naru's own worker for local models (`naru engine serve`). Facts: engine/, and reference/local_serving.md 1.5."""
 
 from naru.protocol.dialect import Quirks
-from naru.providers.base import HEAR_PATHS, TEXT_PATHS, Provider
+from naru.providers.base import TEXT_PATHS, Provider
 
 PROVIDER = Provider(
     kind="engine",
@@ -9,7 +9,7 @@ PROVIDER = Provider(
     docs="https://platform.openai.com/docs/api-reference/chat",
     auth="none",
     # what the model is made for; the worker refuses the rest by name
-    paths={**TEXT_PATHS, "rerank": "/rerank", "transcription": HEAR_PATHS["transcription"]},
+    paths={**TEXT_PATHS, "rerank": "/rerank"},
     quirks=Quirks(
         # the worker's own choice, and the one that most clients know
         thinking_field="reasoning_content",
