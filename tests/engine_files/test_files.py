@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from naru.engine.adapters import adapter_named, split_adapter
 from naru.engine.files import inspect, resolve
 from naru.engine.store import Pulled, PulledFile, find, parse_reference, pulled_models, save
 from naru.errors import BadRequest, ConfigError
@@ -247,18 +246,3 @@ def test_a_broken_adapter_is_named(tmp_path: Path, changes: dict[str, Any], word
     (at / "adapter_model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"bad has no adapter_model\.safetensors"):
         inspect(model)
-
-
-def test_an_adapter_is_named_behind_a_colon(tmp_path: Path) -> None:
-    """A .gguf there is a file; a name that is not there is refused with those that are."""
-    pairs = {"naru-demo:mine": "mine", "Org/Name:mine": "mine", "./a/b:c": "c", "Org/Q:q.gguf:mine": "mine"}
-    assert {text: split_adapter(text)[1] for text in pairs} == pairs
-    assert split_adapter("Org/Q:q.gguf:mine")[0] == "Org/Q:q.gguf"
-    for plain in ("naru-demo", "Org/Q:q.gguf", "Org/Name@v1:sub/q.gguf"):
-        assert split_adapter(plain) == (plain, "")
-    model = models.safetensors(tmp_path / "tiny")
-    models.adapter(model / "adapters" / "mine", "tiny")
-    files = inspect(model)
-    assert adapter_named("mine", files.adapters, files.name).rank == 8
-    with pytest.raises(ConfigError, match=r"tiny has no adapter 'other' here\. Adapters: mine"):
-        adapter_named("other", files.adapters, files.name)

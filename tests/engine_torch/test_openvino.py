@@ -129,3 +129,10 @@ def test_a_closed_engine_tells_who_waits(pair: tuple[Path, Path]) -> None:
     made.backend.close()
     with pytest.raises(AssertionError, match="stopped"):
         made.ids([number])
+
+
+def test_a_closed_engine_tells_who_comes_later(pair: tuple[Path, Path]) -> None:
+    made = Engine(pair[1])
+    made.backend.close()
+    with pytest.raises(AssertionError, match="stopped"):
+        made.ids([made.start([5, 6], 4)])

@@ -33,10 +33,9 @@ from naru.engine.worker import HOT, Worker
 from naru.errors import ConfigError
 from naru.machine import free_bytes
 from naru.transport.fast import fast_protocol
-from naru.transport.server import Server, Waits
+from naru.transport.server import Server, Waits, listen
 
 MAX_BODY_BYTES = 64 << 20
-BACKLOG = 1024
 #: Open answers may go on for so long after SIGTERM.
 DRAIN_S = 5.0
 KEEP_ALIVE_S = 3600
@@ -168,12 +167,7 @@ def end_with_parent(end: Callable[[], None]) -> None:
 
 def _listen(path: Path | None, host: str, port: int) -> socket.socket:
     if path is None:
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host, port), family=family, backlog=BACKLOG)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
-            raise ConfigError(f"Cannot listen on {host}:{port}: {why}. Choose another with --port.") from error
+        return listen(host, port)
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)

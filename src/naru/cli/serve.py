@@ -23,9 +23,8 @@ from naru.cli.exits import OK
 from naru.endpoints import HOT
 from naru.errors import ConfigError
 from naru.transport.fast import fast_protocol
-from naru.transport.server import Server, Waits
+from naru.transport.server import Server, Waits, listen
 
-BACKLOG = 2048
 #: Longer than the idle time of usual load balancers and clients (60 s), so that they close first.
 KEEP_ALIVE_S = 75
 #: Requests make few cycles; collecting every 700 allocations costs a tenth of the CPU.
@@ -58,16 +57,6 @@ def command(config_path: Path | None, host: str | None, port: int | None, worker
     listener = listen(settings.server.host, settings.server.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(App(settings, load=load), listener))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a taken port is one clear sentence before anything else starts."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError(f"Cannot listen on {host}:{port}: {why}. Choose another with --port.") from error
 
 
 async def run(app: App, listener: socket.socket) -> int:

@@ -55,23 +55,6 @@ def read_adapter(folder: Path) -> Adapter:
     )
 
 
-def split_adapter(reference: str) -> tuple[str, str]:
-    """`MODEL:NAME` -> (MODEL, NAME); the name is empty where none is said. `org/name:file.gguf` is a file, no adapter."""
-    base, colon, name = reference.rpartition(":")
-    if not colon or "/" in name or name.endswith(".gguf"):
-        return reference, ""
-    return base, name
-
-
-def adapter_named(name: str, adapters: tuple[Adapter, ...], model: str) -> Adapter:
-    """Raises ConfigError with the names there are."""
-    found = next((adapter for adapter in adapters if adapter.name == name), None)
-    if found is None:
-        known = ", ".join(adapter.name for adapter in adapters) or "none"
-        raise ConfigError(f"{model} has no adapter {name!r} here. Adapters: {known}.")
-    return found
-
-
 def adapters_of(name: str, path: Path, home: Path | None) -> tuple[Adapter, ...]:
     """By name. Of two with one name that in the model's own folder counts. Raises ConfigError for a broken one."""
     found: dict[str, Adapter] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -11,9 +12,21 @@ from typing import NamedTuple
 
 import uvicorn
 
+from naru.errors import ConfigError
 from naru.transport.fast import FastProtocol
 
 TICK_S = 0.05
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is one clear sentence before anything else starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(f"Cannot listen on {host}:{port}: {why}. Choose another with --port.") from error
 
 
 class Waits(NamedTuple):
