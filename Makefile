@@ -70,8 +70,8 @@ LOCK = $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-un
 LOCK_OPTIONS_TORCH = $(filter-out --allow-unsafe,$(LOCK)) --unsafe-package torch --unsafe-package torchvision \
 	--extra build --extra local --extra transformers --extra tune --extra torch
 lock: $(VENV)/.dev
-	$(LOCK) --extra build --extra local -o requirements.lock pyproject.toml
-	$(LOCK) --extra build --extra local --extra dev -o requirements-dev.lock pyproject.toml
+	$(LOCK) --extra agent --extra build --extra local -o requirements.lock pyproject.toml
+	$(LOCK) --extra agent --extra build --extra local --extra dev -o requirements-dev.lock pyproject.toml
 	$(LOCK_OPTIONS_TORCH) -o requirements-torch.lock pyproject.toml
 
 # The price snapshot from the pinned genai-prices.

@@ -49,6 +49,8 @@ MAY_IMPORT = {
     "endpoints": {"protocol"},
     "machine": set(),
     "prompts": set(),
+    "agent": {"protocol"},
+    "client": {"agent", "protocol", "prompts"},
     "local": {"config", "engine", "machine", "protocol"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
@@ -70,11 +72,11 @@ MAY_IMPORT = {
         "watch", "webhook",
     },
     "cli": {
-        "app", "catalog", "config", "control", "endpoints", "engine", "engines", "home", "log", "machine", "transport", "tune",
+        "agent", "app", "catalog", "client", "config", "control", "endpoints", "engine", "engines", "home", "log", "machine", "transport", "tune",
         "providers", "__init__",
     },
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"agent", "client"},
 }  # fmt: skip
 
 #: Function-local imports that are allowed: optional heavy dependencies.

@@ -201,7 +201,7 @@ def _weather(random: Random, language: str, invented: float) -> Ask:
         if city not in cities:
             cities.append(city)
     unit = random.choice(tuple(UNITS)) if random.random() < 0.15 else ""
-    compares = "" if count == 1 else random.choices(("", "warm", "cold"), (5, 7, 2))[0]
+    compares = "" if count == 1 else random.choices(("", "warm", "cold"), (4, 6, 4))[0]
     if count == 1:
         text = random.choice(_ONE[language]).format(c=cities[0])
     else:
@@ -314,6 +314,16 @@ def answer(ask: Ask, found: list[Result]) -> str:
     return "\n".join(parts)
 
 
+def comparison(random: Random, language: str, invented: float) -> str:
+    """An answer whose last line names one of its cities."""
+    while True:
+        ask = _weather(random, language, invented)
+        found = [result(random, ask, number) for number in range(len(ask.cities))]
+        lines = answer(ask, found).split("\n")
+        if len(lines) > len(ask.cities) and ": " in lines[-1]:
+            return "\n".join(lines)
+
+
 def _condition(ask: Ask, condition: str) -> str:
     return CONDITIONS[condition][0 if ask.language == KO else 1]
 
@@ -400,6 +410,7 @@ __all__ = [
     "Schema",
     "answer",
     "calls",
+    "comparison",
     "dressed",
     "has_final",
     "lacking",

@@ -81,6 +81,11 @@ class Maker:
                 step = Step(first.content, first.calls)
                 return Conversation((Exchange(exchange.kind, exchange.user, (step,)),))
 
+    def comparison(self) -> tuple[str, str]:
+        """(degrees of some cities and the question which is warmest or coldest, that city)."""
+        said, ending, city = asks.comparison(self.random, self.random.choice(LANGUAGES), self.invented).rpartition(": ")
+        return f"<|im_start|>assistant\n{said}{ending}", f"{city}<|im_end|>\n"
+
     def exchange(self, schema: asks.Schema, language: str, is_last: bool = True, kind: str = "") -> Exchange:
         wanted = self.held_out and is_last
         language = language if self.random.random() < 0.85 else self.random.choice(LANGUAGES)
@@ -111,7 +116,7 @@ class Maker:
             text = ask.text
             lacking = asks.lacking(ask, schema)
             steps = (
-                (Step(_reply(lacking, language), reasoning=asks.why(lacking, language)),)
+                (Step(_reply(lacking, ask.language), reasoning=asks.why(lacking, ask.language)),)
                 if lacking
                 else self._answered(ask, schema)
             )

@@ -1,0 +1,1 @@
+"""The Python SDK: Naru and AsyncNaru, with the official OpenAI client inside."""
