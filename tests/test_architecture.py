@@ -212,14 +212,14 @@ def is_quiet(name: str, value: ast.expr | None) -> bool:
 
 
 def test_only_config_reads_the_environment() -> None:
-    """Everything else receives values."""
+    """Everything else receives values. The SDK runs where no server is configured, and has a reader of its own."""
     readers = {
-        path.name
+        str(path.relative_to(SRC))
         for path in FILES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers <= {"config.py"}
+    assert readers <= {"config.py", "client/environment.py"}
 
 
 def test_protocol_never_awaits() -> None:

@@ -1,0 +1,191 @@
+"""Naru and AsyncNaru: the official OpenAI client, and on it what one would write by hand otherwise.
+
+    from naru import Naru, tool
+
+    client = Naru()                                        # NARU_BASE_URL, NARU_API_KEY
+    run = client.run("서울과 부산의 날씨를 비교해줘", model="naru-demo", tools=[get_current_weather])
+    print(run.text, run.cost_usd)
+
+`client.chat`, `client.responses`, `client.embeddings` and the others are the OpenAI client's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+import openai
+
+from naru.agent.drive import Ports, drive
+from naru.agent.events import Done, RunEvent
+from naru.agent.loop import Loop, Said
+from naru.agent.result import Run
+from naru.agent.tool import Json
+from naru.client import environment
+from naru.client.asking import Messages, RunOptions, asked, messages_of
+from naru.client.endpoint import Endpoint, new_client
+from naru.client.portal import Portal
+from naru.client.toolbox import Servers, gathered
+from naru.errors import BadRequest
+from naru.protocol.messages import Event
+
+
+class _Model:
+    """drive.Model: each turn is one streamed request."""
+
+    def __init__(self, endpoint: Endpoint, fields: Json) -> None:
+        self._endpoint = endpoint
+        self._fields = fields
+
+    def ask(self, messages: Sequence[Json], left_s: float | None) -> AsyncIterator[Event | Said]:
+        return self._endpoint.stream({**self._fields, "messages": list(messages)}, left_s)
+
+
+class AsyncNaru:
+    """`model` is what calls use that name none. `mcp`: servers whose names may stand in `tools`. `options` go to the OpenAI client
+    (max_retries, http_client, default_headers …). Raises Unauthorized where no key is known."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        model: str = "",
+        timeout: float | None = None,
+        mcp: Servers | None = None,
+        **options: Any,
+    ) -> None:
+        url = environment.with_version(base_url) if base_url else environment.base_url()
+        self.openai = new_client(url, api_key or environment.api_key(), timeout, **options)
+        self.model = model
+        self.mcp: Servers = mcp or {}
+        self._endpoint = Endpoint(self.openai)
+
+    async def run(
+        self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
+    ) -> Run:
+        """Asks, calls the tools that the model wants, and asks again, until it has answered or a limit is reached.
+
+        `prompt` is a text or a list of messages. `tools`: functions, @tool functions, built-in tools by name ("calculator"), MCP
+        servers, and tools in OpenAI's form, whose calls are handed over (Run.pending). For the options see RunOptions.
+
+        Raises NaruError where the endpoint refuses. A limit is no error: see Run.ending.
+        """
+        async for event in self.stream(prompt, model=model, tools=tools, **options):
+            if isinstance(event, Done):
+                return event.run
+        raise AssertionError("a stream ends with Done")
+
+    async def stream(
+        self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
+    ) -> AsyncIterator[RunEvent]:
+        """As `run`, telling what happens: content, reasoning, tool_start, tool_arguments, tool_complete, tool_result, usage, done."""
+        given = asked(options)
+        toolbox = await gathered(tools, self.mcp)
+        loop = Loop(toolbox.tools, given.limits, toolbox.handed_over)
+        state = given.resume or loop.begin(messages_of(prompt, given.system), time.time())
+        fields: Json = {**given.fields, "model": await self._named(model)}
+        if toolbox.specs:
+            fields["tools"] = toolbox.specs
+        ports = Ports(_Model(self._endpoint, fields), time.time, given.approve, given.save)
+        async for event in drive(loop, state, ports):
+            yield event
+
+    async def _named(self, model: str) -> str:
+        if model or self.model:
+            return model or self.model
+        known = ", ".join(await self._endpoint.models())
+        raise BadRequest(f"Say which model: model=…, here or in Naru(). This endpoint has: {known}.", param="model")
+
+    # --- The OpenAI client's own ------------------------------------------------------------------------------------
+
+    @property
+    def chat(self) -> Any:
+        return self.openai.chat
+
+    @property
+    def responses(self) -> Any:
+        return self.openai.responses
+
+    @property
+    def embeddings(self) -> Any:
+        return self.openai.embeddings
+
+    @property
+    def models(self) -> Any:
+        return self.openai.models
+
+    async def close(self) -> None:
+        await self.openai.close()
+
+    async def __aenter__(self) -> AsyncNaru:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Naru:
+    """AsyncNaru for code without an event loop; `openai` is the official synchronous client. Tools run in a thread of the client's
+    own, never two steps of one at the same time unless the model asks for several."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        model: str = "",
+        timeout: float | None = None,
+        mcp: Servers | None = None,
+        **options: Any,
+    ) -> None:
+        self._async = AsyncNaru(base_url=base_url, api_key=api_key, model=model, timeout=timeout, mcp=mcp, **options)
+        within = {} if timeout is None else {"timeout": timeout}
+        inner = self._async.openai
+        self.openai = openai.OpenAI(base_url=str(inner.base_url), api_key=inner.api_key, **within, **options)
+        self._portal = Portal()
+
+    def run(
+        self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
+    ) -> Run:
+        """See AsyncNaru.run."""
+        return self._portal.call(self._async.run(prompt, model=model, tools=tools, **options))
+
+    def stream(
+        self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
+    ) -> Iterator[RunEvent]:
+        """See AsyncNaru.stream. Whoever stops listening stops the run."""
+        return self._portal.iterate(self._async.stream(prompt, model=model, tools=tools, **options))
+
+    @property
+    def chat(self) -> Any:
+        return self.openai.chat
+
+    @property
+    def responses(self) -> Any:
+        return self.openai.responses
+
+    @property
+    def embeddings(self) -> Any:
+        return self.openai.embeddings
+
+    @property
+    def models(self) -> Any:
+        return self.openai.models
+
+    def close(self) -> None:
+        self._portal.call(self._async.close())
+        self._portal.close()
+        self.openai.close()
+
+    def __enter__(self) -> Naru:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
