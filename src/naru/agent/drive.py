@@ -20,9 +20,9 @@ from naru.agent.events import (
     ToolStart,
     UsageSoFar,
 )
-from naru.agent.function import to_text
 from naru.agent.loop import Action, Approved, Ask, CallTool, Denied, Failed, Loop, Returned, Said, State, decoded
-from naru.agent.result import Run
+from naru.agent.results import to_text
+from naru.agent.run import Run
 from naru.agent.tool import ArgumentsError, Json, Tool, ToolError
 from naru.errors import NaruError
 from naru.protocol.messages import Event, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart

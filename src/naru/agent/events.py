@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from naru.agent.result import Run, usd
+from naru.agent.run import Run, usd
 from naru.agent.tool import Json
 from naru.protocol.messages import Usage
 

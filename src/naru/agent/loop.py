@@ -54,7 +54,8 @@ class Call(Struct, frozen=True):
 
 class State(Struct, frozen=True):
     """`messages` are those of chat completions. `calls` stay until all of a turn are done; they are answered in their order,
-    whatever the order in which they end; `log` has those of all turns. `cost_nano` is in nano-dollars, None as soon as one answer did not tell its cost."""
+    whatever the order in which they end; `log` has those of all turns. `cost_nano` is in nano-dollars, None as soon as one
+    answer did not tell its cost."""
 
     messages: tuple[Json, ...]
     phase: Phase = "asking"

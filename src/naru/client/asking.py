@@ -14,23 +14,24 @@ from msgspec import Struct
 
 from naru.agent.drive import Approval, Save
 from naru.agent.loop import Approve, Approved, Denied, Limits, State
-from naru.agent.result import Run, nano_of
+from naru.agent.run import Run, nano_of
 from naru.agent.tool import Json
 from naru.errors import BadRequest
 
 Messages = str | Sequence[Mapping[str, Any]]
-Hook = Callable[[Approve], "bool | str | Approved | Denied | Awaitable[bool | str | Approved | Denied]"]
+Answer = bool | str | Approved | Denied
+Hook = Callable[[Approve], Answer | Awaitable[Answer]]
 Resume = Run | State | bytes | str | Path
 Keep = str | Path | Callable[[State], Any]
 
 
 class RunOptions(TypedDict, total=False):
-    """Of `run` and `stream`. The first part is the run's own, the second goes into every request; whatever else chat completions
-    take may be given too, by its name or in `extra_body`.
+    """Of `run` and `stream`. The first part is the run's own, the second goes into every request; further fields of chat
+    completions do so too, by their names or in `extra_body`.
 
-    `system`: a message before the others. Limits: `max_turns` (10) answers of the model, `max_total_tokens`, `max_cost_usd` (needs
-    an endpoint that tells costs), `max_seconds`. `approve` is asked before a tool with needs_approval. `save`: a file, or a
-    function, that gets the state after each step; `resume`: such a file, a state or a Run to go on from.
+    `system`: a message before the others. Limits: `max_turns` (10) answers of the model, `max_total_tokens`, `max_cost_usd`
+    (needs an endpoint that tells costs), `max_seconds`. `approve` is asked before a tool with needs_approval. `save`: a file,
+    or a function, that gets the state after each step; `resume`: such a file, a state or a Run to go on from.
     """
 
     system: str | None
@@ -154,7 +155,7 @@ def approver(hook: Hook | None) -> Approval | None:
     if hook is None:
         return None
 
-    async def ask(action: Approve) -> bool | str | Approved | Denied:
+    async def ask(action: Approve) -> Answer:
         said = hook(action)
         return await said if inspect.isawaitable(said) else said
 

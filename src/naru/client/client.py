@@ -21,7 +21,7 @@ import openai
 from naru.agent.drive import Ports, drive
 from naru.agent.events import Done, RunEvent
 from naru.agent.loop import Loop, Said
-from naru.agent.result import Run
+from naru.agent.run import Run
 from naru.agent.tool import Json
 from naru.client import environment
 from naru.client.asking import Messages, RunOptions, asked, messages_of
@@ -44,8 +44,9 @@ class _Model:
 
 
 class AsyncNaru:
-    """`model` is what calls use that name none. `mcp`: servers whose names may stand in `tools`. `options` go to the OpenAI client
-    (max_retries, http_client, default_headers …). Raises Unauthorized where no key is known."""
+    """`model` is what calls use that name none. `mcp`: servers whose names may stand in `tools`. `options` go to the OpenAI
+    client (max_retries, http_client, default_headers …). Raises Unauthorized where no key is known.
+    An `http_client` can be given to AsyncNaru only."""
 
     def __init__(
         self,
@@ -81,7 +82,8 @@ class AsyncNaru:
     async def stream(
         self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
     ) -> AsyncIterator[RunEvent]:
-        """As `run`, telling what happens: content, reasoning, tool_start, tool_arguments, tool_complete, tool_result, usage, done."""
+        """As `run`, telling what happens: content, reasoning, tool_start, tool_arguments, tool_complete, tool_result, usage,
+        done."""
         given = asked(options)
         toolbox = await gathered(tools, self.mcp)
         loop = Loop(toolbox.tools, given.limits, toolbox.handed_over)
@@ -130,8 +132,9 @@ class AsyncNaru:
 
 
 class Naru:
-    """AsyncNaru for code without an event loop; `openai` is the official synchronous client. Tools run in a thread of the client's
-    own, never two steps of one at the same time unless the model asks for several."""
+    """AsyncNaru for code without an event loop; `openai` is the official synchronous client. Tools run in threads of the
+    client's own.
+    An `http_client` can be given to AsyncNaru only."""
 
     def __init__(
         self,
@@ -144,9 +147,9 @@ class Naru:
         **options: Any,
     ) -> None:
         self._async = AsyncNaru(base_url=base_url, api_key=api_key, model=model, timeout=timeout, mcp=mcp, **options)
-        within = {} if timeout is None else {"timeout": timeout}
         inner = self._async.openai
-        self.openai = openai.OpenAI(base_url=str(inner.base_url), api_key=inner.api_key, **within, **options)
+        same: Json = {**options, "base_url": str(inner.base_url), "api_key": inner.api_key, "timeout": inner.timeout}
+        self.openai = openai.OpenAI(**same)
         self._portal = Portal()
 
     def run(

@@ -11,7 +11,7 @@ import msgspec
 import openai
 
 from naru.agent.loop import Said
-from naru.agent.result import nano_of
+from naru.agent.run import nano_of
 from naru.agent.tool import Json
 from naru.client.errors import explained, is_unknown_model, with_nearest
 from naru.errors import NaruError, Unauthorized
