@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from msgspec import Struct
@@ -52,13 +53,14 @@ class Ports(Struct, frozen=True):
     save: Save | None = None
 
 
-async def drive(loop: Loop, state: State, ports: Ports) -> AsyncIterator[RunEvent]:
+async def drive(loop: Loop, state: State, ports: Ports) -> AsyncGenerator[RunEvent]:
     """Ends with a Done. An error of the model's endpoint is raised once it is in the state, which can be gone on with. Whoever
     stops listening stops the run: what is under way is cancelled."""
     driver = _Driver(loop, ports)
     try:
-        async for event in driver.run(state):
-            yield event
+        async with aclosing(driver.run(state)) as events:
+            async for event in events:
+                yield event
     finally:
         await driver.stop()
 
@@ -72,7 +74,7 @@ class _Driver:
         self._places = asyncio.Semaphore(SIDE_BY_SIDE)
         self._error: NaruError | None = None
 
-    async def run(self, state: State) -> AsyncIterator[RunEvent]:
+    async def run(self, state: State) -> AsyncGenerator[RunEvent]:
         state, actions = self._loop.due(state, self._ports.clock())
         while True:
             if self._ports.save is not None:

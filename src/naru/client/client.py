@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -74,14 +75,15 @@ class AsyncNaru:
 
         Raises NaruError where the endpoint refuses. A limit is no error: see Run.ending.
         """
-        async for event in self.stream(prompt, model=model, tools=tools, **options):
-            if isinstance(event, Done):
-                return event.run
+        async with aclosing(self.stream(prompt, model=model, tools=tools, **options)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event.run
         raise AssertionError("a stream ends with Done")
 
     async def stream(
         self, prompt: Messages = "", *, model: str = "", tools: Sequence[Any] = (), **options: Unpack[RunOptions]
-    ) -> AsyncIterator[RunEvent]:
+    ) -> AsyncGenerator[RunEvent]:
         """As `run`, telling what happens: content, reasoning, tool_start, tool_arguments, tool_complete, tool_result, usage,
         done."""
         given = asked(options)
@@ -92,8 +94,9 @@ class AsyncNaru:
         if toolbox.specs:
             fields["tools"] = toolbox.specs
         ports = Ports(_Model(self._endpoint, fields), time.time, given.approve, given.save)
-        async for event in drive(loop, state, ports):
-            yield event
+        async with aclosing(drive(loop, state, ports)) as events:
+            async for event in events:
+                yield event
 
     async def _named(self, model: str) -> str:
         if model or self.model:

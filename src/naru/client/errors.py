@@ -26,7 +26,7 @@ from naru.errors import (
 )
 from naru.protocol.retry_after import retry_after
 
-_KEY = "Set NARU_API_KEY, or pass api_key=. `naru keys create NAME` makes a key."
+_KEY = "Set NARU_API_KEY to one that it knows, or pass api_key=."
 _KINDS: Mapping[int, type[NaruError]] = {
     400: BadRequest,
     401: Unauthorized,
