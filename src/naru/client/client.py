@@ -24,11 +24,11 @@ from naru.agent.events import Done, RunEvent
 from naru.agent.loop import Loop, Said
 from naru.agent.run import Run
 from naru.agent.tool import Json
+from naru.agent.toolbox import Servers, gathered
 from naru.client import environment
 from naru.client.asking import Messages, RunOptions, asked, messages_of
 from naru.client.endpoint import Endpoint, new_client
 from naru.client.portal import Portal
-from naru.client.toolbox import Servers, gathered
 from naru.errors import BadRequest
 from naru.protocol.messages import Event
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import openai
 
 from naru.agent.loop import Said
+from naru.agent.reading import QUIRKS, AnswerReader, said
 from naru.agent.run import nano_of
 from naru.agent.tool import Json
 from naru.client.errors import explained, is_unknown_model, with_nearest
 from naru.errors import NaruError, Unauthorized
-from naru.protocol.accumulate import Accumulator
-from naru.protocol.dialect import Quirks
-from naru.protocol.messages import Event, Response, Usage
+from naru.protocol.messages import Event
 from naru.protocol.openai_chat import OPENAI_CHAT
-from naru.protocol.openai_chat.response import encode_response
-from naru.protocol.sse import SseSplitter
 
-_QUIRKS = Quirks()
 _OWN = frozenset({"model", "messages", "stream"})
 
 
@@ -43,24 +38,21 @@ class Endpoint:
 
     async def stream(self, body: Json, timeout_s: float | None = None) -> AsyncIterator[Event | Said]:
         """An answer as it comes; a Said at the end. Raises NaruError, of a broken stream too."""
-        decoder, gathered, costs = OPENAI_CHAT.stream_decoder(_QUIRKS), Accumulator(), _Costs()
+        reader = AnswerReader()
         asked = {**body, "stream_options": {"include_usage": True, **body.get("stream_options", {})}}
         async with self._opened(asked, timeout_s) as response:
             async for data in response.iter_bytes():
-                costs.feed(data)
-                for event in decoder.feed(data):
-                    gathered.add(event)
+                for event in reader.feed(data):
                     yield event
-        for event in decoder.close():
-            gathered.add(event)
+        for event in reader.close():
             yield event
-        yield said(gathered.response(), costs.nano)
+        yield reader.said()
 
     async def whole(self, body: Json, timeout_s: float | None = None) -> tuple[Said, Mapping[str, str]]:
         """(an answer in one piece, the response's headers with small names)."""
         async with self.errors(body["model"], timeout_s):
             raw = await self.openai.chat.completions.with_raw_response.create(**_arguments(body, timeout_s))
-        response = OPENAI_CHAT.decode_response(raw.content, _QUIRKS)
+        response = OPENAI_CHAT.decode_response(raw.content, QUIRKS)
         headers = {name.lower(): value for name, value in raw.headers.items()}
         cost = headers.get("x-naru-cost-usd")
         return said(response, None if cost is None else nano_of(cost)), headers
@@ -105,16 +97,6 @@ def new_client(base_url: str, api_key: str, timeout_s: float | None, **options: 
     return openai.AsyncOpenAI(base_url=base_url, api_key=api_key, **options)
 
 
-def said(response: Response, cost_nano: int | None) -> Said:
-    """An answer as the next turn has to repeat it: reasoning, signatures and whatever else came with it."""
-    fields: Json = msgspec.json.decode(encode_response(response))
-    choices: Sequence[Json] = fields["choices"]
-    message: Json = choices[0]["message"] if choices else {"role": "assistant", "content": ""}
-    kept = {name: value for name, value in message.items() if value is not None or name == "content"}
-    reason = (choices[0]["finish_reason"] if choices else None) or "stop"
-    return Said(kept, response.usage or Usage(), cost_nano, reason)
-
-
 def _arguments(body: Json, timeout_s: float | None) -> Json:
     """Fields that the client has no parameter for are passed on all the same: all but three go in `extra_body`."""
     arguments: Json = {name: value for name, value in body.items() if name in _OWN}
@@ -127,30 +109,3 @@ def _arguments(body: Json, timeout_s: float | None) -> Json:
 def _seconds(timeout: object) -> float | None:
     found = timeout if isinstance(timeout, int | float) else getattr(timeout, "read", None)
     return None if found is None else float(found)
-
-
-class _Costs:
-    """Naru writes into a stream's usage what the answer cost."""
-
-    def __init__(self) -> None:
-        self._splitter = SseSplitter()
-        self.nano: int | None = None
-
-    def feed(self, data: bytes) -> None:
-        for frame in self._splitter.feed(data):
-            if frame.data is not None and b'"cost_usd"' in frame.data:
-                usage = msgspec.json.decode(frame.data, type=_Chunk).usage
-                if usage is not None and usage.naru is not None:
-                    self.nano = nano_of(bytes(usage.naru.cost_usd).decode())
-
-
-class _Naru(msgspec.Struct):
-    cost_usd: msgspec.Raw
-
-
-class _Usage(msgspec.Struct):
-    naru: _Naru | None = None
-
-
-class _Chunk(msgspec.Struct):
-    usage: _Usage | None = None
