@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "prompts": set(),
     "agent": {"protocol"},
     "client": {"agent", "protocol", "prompts"},
+    "hosted": {"agent", "gateway", "ledger", "protocol", "storage", "transport"},
     "local": {"config", "engine", "machine", "protocol"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "deployments": {"catalog", "config", "ledger.pricing", "protocol", "providers", "routing"},
     "testing": set(),
     "app": {
-        "allowances", "cache", "calls", "catalog", "config", "control", "deployments", "endpoints", "engines", "gateway", "home", "ledger", "limits", "log",
+        "allowances", "cache", "calls", "catalog", "config", "control", "deployments", "endpoints", "engines", "gateway", "home", "hosted", "ledger", "limits", "log",
         "metrics", "probes", "protocol", "providers", "reach", "reload", "routing", "storage", "targets", "testing", "transport",
         "watch", "webhook",
     },

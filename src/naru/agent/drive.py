@@ -101,9 +101,7 @@ class _Driver:
 
     def _tell(self, actions: Sequence[Action]) -> list[RunEvent]:
         tells = [each for each in actions if isinstance(each, core.Tell)]
-        return [
-            ToolResult(each.place, each.call.id, each.call.name, each.call.result, each.call.is_error) for each in tells
-        ]
+        return [_result(each.place, each.call) for each in tells]
 
     def _begin(self, action: Action) -> None:
         if isinstance(action, Ask):
@@ -171,6 +169,10 @@ async def approval(ask: Approval | None, action: core.Approve) -> Approved | Den
     if isinstance(said, str):
         return Denied(action.place, said)
     return Approved(action.place) if said else Denied(action.place)
+
+
+def _result(place: int, call: core.Call) -> RunEvent:
+    return ToolResult(place, call.id, call.name, call.arguments, call.result, call.is_error)
 
 
 def _shown(event: Event) -> RunEvent | None:

@@ -52,12 +52,13 @@ class ToolComplete(Struct, frozen=True):
 
 
 class ToolResult(Struct, frozen=True):
-    """What the model is told of a call. Calls that run side by side end in any order."""
+    """What the model is told of a call; `arguments` are JSON text. Calls that run side by side end in any order."""
 
     type: ClassVar[str] = "tool_result"
     index: int
     id: str
     name: str
+    arguments: str
     text: str
     is_error: bool
 

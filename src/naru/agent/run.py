@@ -14,11 +14,13 @@ NANO = 9
 
 
 class ToolUse(Struct, frozen=True):
-    """One call that the run made. `arguments` are {} where the model wrote no JSON object."""
+    """One call that the run made. `raw` are the arguments as the model wrote them; `arguments` are {} where that is no JSON
+    object."""
 
     id: str
     name: str
     arguments: Json
+    raw: str
     result: str
     is_error: bool
 
@@ -94,7 +96,9 @@ def nano_of(cost_usd: Decimal | str | float) -> int:
 
 def _used(call: Call) -> ToolUse:
     arguments = decoded(call.arguments)
-    return ToolUse(call.id, call.name, arguments if isinstance(arguments, dict) else {}, call.result, call.is_error)
+    return ToolUse(
+        call.id, call.name, arguments if isinstance(arguments, dict) else {}, call.arguments, call.result, call.is_error
+    )
 
 
 def _text(message: Json) -> str:

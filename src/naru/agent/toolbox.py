@@ -21,6 +21,7 @@ class Server(Protocol):
     async def tools(self) -> Sequence[Tool]: ...
 
 
+Offered = Tool | Server
 #: Names of MCP servers -> them.
 Servers = Mapping[str, Server]
 
