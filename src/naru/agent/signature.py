@@ -93,8 +93,15 @@ class ForModels(GenerateJsonSchema):
         number: JsonSchemaValue = super().decimal_schema(schema)["anyOf"][0]
         return number
 
+    def named_tuple_schema(self, schema: Any) -> JsonSchemaValue:
+        """A NamedTuple is an object, whose fields have names, rather than an array of places: pydantic 2.14 and later."""
+        fields = schema["fields"]
+        required = [field["name"] for field in fields if field["schema"]["type"] != "default"]
+        properties = {field["name"]: self.generate_inner(field["schema"]) for field in fields}
+        return {"type": "object", "properties": properties, "required": required}
+
     def arguments_schema(self, schema: core_schema.ArgumentsSchema) -> JsonSchemaValue:
-        """A NamedTuple is an object, whose fields have names, rather than an array of places."""
+        """The same for pydantic before 2.14."""
         named = [each for each in schema["arguments_schema"] if each.get("mode") != "positional_only"]
         if len(named) < len(schema["arguments_schema"]) or "var_args_schema" in schema:
             return super().arguments_schema(schema)
