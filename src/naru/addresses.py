@@ -17,7 +17,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 def is_private(address: str) -> bool:
     """Whether an IP address is not a public unicast one: loopback, link-local (cloud metadata), RFC 1918, CGNAT, ULA … An IPv6
-    address that leads to an IPv4 one (mapped, NAT64, 6to4, Teredo) is judged by both. Raises ValueError for what is no address."""
+    address that leads to an IPv4 one (mapped, NAT64, 6to4, Teredo) is judged by both. Raises ValueError for no address."""
     ip = ipaddress.ip_address(address.split("%")[0])
     return any(not each.is_global or each.is_multicast for each in _meant(ip))
 

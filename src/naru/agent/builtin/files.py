@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,10 @@ class _Folder:
 
     def walk(self, start: Path) -> Iterator[Path]:
         """Files below, in order; links to folders are not followed, so that none leads in a circle. Hidden ones are left out."""
+        if not start.exists():
+            raise ToolError(f"There is no folder {self.shown(start)!r}.")
+        if start.is_file():
+            yield start
         for folder, names, files in os.walk(start):
             names[:] = sorted(name for name in names if not name.startswith("."))
             for name in sorted(files):
@@ -119,7 +124,7 @@ def _search(folder: _Folder) -> Tool:
     @tool
     def search_files(
         text: Annotated[str, "Found as it is written, in capitals or not"],
-        path: Annotated[str, "Folder to search, relative"] = ".",
+        path: Annotated[str, "Folder or file to search, relative"] = ".",
         name: Annotated[str, "Only files of this name, such as *.md"] = "*",
     ) -> str:
         """Search the text files of the folder and those below it; gives path, line number and line."""
@@ -130,7 +135,7 @@ def _search(folder: _Folder) -> Tool:
         for number, file in enumerate(folder.walk(folder.inside(path))):
             if number >= MAX_SEARCHED:
                 return "\n".join([*found, f"[stopped after {MAX_SEARCHED} files; search a smaller folder]"])
-            if file.match(name):
+            if fnmatch(file.name, name) or fnmatch(folder.shown(file), name):
                 found += _matches(folder, file, pattern)
             if len(found) > MAX_MATCHES:
                 return "\n".join([*found[:MAX_MATCHES], "[there are more; search for something longer]"])

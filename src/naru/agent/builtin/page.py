@@ -8,8 +8,42 @@ from urllib.parse import urljoin
 
 _HIDDEN = frozenset(("script", "style", "noscript", "template", "svg", "iframe", "object", "select"))
 _BLOCKS = frozenset(
-    "address article aside blockquote dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr "
-    "li main nav ol p pre section summary table title tr ul".split()  # noqa: SIM905 - a list of words reads best as words
+    (
+        *(
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "dd",
+            "details",
+            "div",
+            "dl",
+            "dt",
+            "fieldset",
+            "figcaption",
+            "figure",
+        ),
+        *(
+            "footer",
+            "form",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "header",
+            "hr",
+            "li",
+            "main",
+            "nav",
+            "ol",
+            "p",
+            "pre",
+            "section",
+        ),
+        *("summary", "table", "title", "tr", "ul"),
+    )
 )
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)} | {"title": "# ", "li": "- "}
 _META = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([a-zA-Z0-9_.:-]+)""", re.IGNORECASE)

@@ -9,9 +9,9 @@ import ipaddress
 import socket
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from email.message import Message
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore2
@@ -34,6 +34,12 @@ TEXT_TYPES = frozenset(("application/json", "application/xml", "application/xhtm
 _TEXT_ENDINGS = ("+json", "+xml")
 _HTML_TYPES = frozenset(("text/html", "application/xhtml+xml"))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_HEADERS = (
+    (b"user-agent", b"naru"),
+    (b"accept", b"text/html, text/*;q=0.9, */*;q=0.1"),
+    (b"accept-encoding", b"gzip"),
+    (b"connection", b"close"),
+)
 #: What stands in a target as it is; Korean letters are percent-encoded, as browsers do.
 _URL_CHARS = "/?%:@!$&'()*+,;=~-._[]"
 
@@ -106,7 +112,7 @@ def _may_pass(error: OSError) -> bool:
 
 def make_web_fetch(
     *, allow_private: bool = False, resolver: Resolver = system_resolver, tls: ssl.SSLContext | None = None
-) -> FunctionTool[[str], Awaitable[str]]:
+) -> FunctionTool[[str], Coroutine[Any, Any, str]]:
     """The tool `web_fetch`. `allow_private` lets it into loopback and private networks: for an intranet that whoever writes the
     model's prompts may read. `tls` replaces the system's certificates."""
 
@@ -164,12 +170,11 @@ def checked_url(url: str) -> str:
 
 async def _get(url: str, backend: Guarded, tls: ssl.SSLContext | None) -> Fetched:
     """One request on a connection of its own: no cookies, no proxy, no credentials."""
-    headers = {"user-agent": "naru", "accept": "text/html, text/*;q=0.9, */*;q=0.1", "accept-encoding": "gzip"}
     context = tls or ssl.create_default_context()
     try:
         async with (
             httpcore2.AsyncConnectionPool(ssl_context=context, network_backend=backend) as pool,
-            pool.stream("GET", url, headers={**headers, "connection": "close"}) as answer,
+            pool.stream("GET", url, headers=_HEADERS) as answer,
         ):
             return await _received(url, answer)
     except httpcore2.TimeoutException:
@@ -205,6 +210,8 @@ async def _body(url: str, answer: httpcore2.Response, encoding: str) -> bytes:
             raise ToolError(f"The compressed answer of {_short(url)} is damaged.") from None
         if len(body) > MAX_BYTES:
             raise ToolError(f"{_short(url)} has more than {MAX_BYTES // (1024 * 1024)} MB, and no more is read.")
+    if unpacker and not unpacker.eof:
+        raise ToolError(f"The compressed answer of {_short(url)} is cut off.", may_retry=True)
     return bytes(body)
 
 
