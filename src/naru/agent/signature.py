@@ -202,10 +202,11 @@ def _modern_dict(hint: Any, inside: tuple[Any, ...]) -> Any:
         raise TypeError(f"{hint.__name__} contains itself. Take TypedDict from typing_extensions, which can say so.")
     fields: dict[str, Any] = {}
     for key, own in typing.get_type_hints(hint, include_extras=True).items():
-        while get_origin(own) in (Required, NotRequired):
-            own = get_args(own)[0]
-        held = modern(own, (*inside, hint))
-        fields[key] = Required[held] if key in hint.__required_keys__ else NotRequired[held]
+        said = get_origin(own)
+        held = modern(get_args(own)[0] if said in (Required, NotRequired) else own, (*inside, hint))
+        # __required_keys__ misses what is written as text, which all is under `from __future__ import annotations`.
+        is_required = said is Required or (said is not NotRequired and key in hint.__required_keys__)
+        fields[key] = Required[held] if is_required else NotRequired[held]
     make: Any = typing_extensions.TypedDict
     rebuilt = make(hint.__name__, fields)
     rebuilt.__doc__ = hint.__doc__

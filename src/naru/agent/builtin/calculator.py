@@ -113,9 +113,7 @@ class _Reader:
 
     def signed(self) -> Number:
         """A sign binds looser than a power on its right: -2^2 is -4."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unfit(f"It is nested deeper than {MAX_DEPTH} levels.")
+        self._goes_deeper()
         sign = self._takes("+", "-")
         value = self.signed() if sign else self.power()
         self.depth -= 1
@@ -150,7 +148,10 @@ class _Reader:
         if self._takes("("):
             return self._bracketed()
         if self._takes("√"):
-            return FUNCTIONS["sqrt"].call([self.value()])
+            self._goes_deeper()
+            root = FUNCTIONS["sqrt"].call([self.value()])
+            self.depth -= 1
+            return root
         start = self._next()
         if start.isascii() and (start.isdigit() or start == "."):
             return self._number()
@@ -197,6 +198,11 @@ class _Reader:
         if not function.least <= len(given) <= function.most:
             raise Unfit(f"{name} does not take {len(given)} values.")
         return sized(function.call(given))
+
+    def _goes_deeper(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unfit(f"It is nested deeper than {MAX_DEPTH} levels.")
 
     def _close(self) -> None:
         if not self._takes(")"):

@@ -115,12 +115,17 @@ def factorial(value: Number) -> Number:
     return Fraction(math.factorial(value.numerator))
 
 
-def _exact(value: Number) -> Fraction:
-    """A decimal within 30 decimals of a whole number is that number: 3 out of sqrt(2)*sqrt(2)+1."""
+def _settled(value: Number) -> Number:
+    """A decimal within 30 decimals of a whole number is that number: 3 out of log10(1000)."""
     if isinstance(value, Fraction):
         return value
-    nearest = value.to_integral_value(ROUND_HALF_UP)
-    return Fraction(nearest if abs(Fraction(value) - Fraction(nearest)) < _NEAR else value)
+    nearest = Fraction(value.to_integral_value(ROUND_HALF_UP))
+    return nearest if abs(Fraction(value) - nearest) < _NEAR else value
+
+
+def _exact(value: Number) -> Fraction:
+    """For what has steps: rounding, whole division."""
+    return Fraction(_settled(value))
 
 
 def _sqrt(given: list[Number]) -> Number:
@@ -139,7 +144,7 @@ def _cbrt(given: list[Number]) -> Number:
     if value < 0:
         return _negative(_cbrt([_negative(value)]))
     third = _approximate(lambda: decimal(value) ** (Decimal(1) / 3)) if value else Decimal(0)
-    return _exact(third)
+    return _settled(third)
 
 
 def _round(given: list[Number]) -> Number:
@@ -165,7 +170,7 @@ def _log(given: list[Number]) -> Number:
 def _log_to(value: Number, base: Number) -> Number:
     if base <= 0 or base == 1:
         raise Unfit("The base of a logarithm is positive and not 1.")
-    return _exact(divided(_log([value]), _log([base])))
+    return _settled(divided(_log([value]), _log([base])))
 
 
 def _by_float(function: Callable[[float], float]) -> Callable[[list[Number]], Number]:
