@@ -44,9 +44,7 @@ def _inner(name: str, value: Any, root: Json, depth: int) -> Any:
         return value
     if isinstance(value, dict):
         if name in NAMED:
-            return {
-                key: _plain(item, root, depth) if isinstance(item, dict) else item for key, item in value.items()
-            }
+            return {key: _plain(item, root, depth) if isinstance(item, dict) else item for key, item in value.items()}
         return _plain(value, root, depth)
     if isinstance(value, list):
         return [_plain(item, root, depth) if isinstance(item, dict) else item for item in value]

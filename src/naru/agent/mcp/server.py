@@ -65,6 +65,7 @@ class McpServer:
         )  # fmt: skip
         self._clock = clock or SystemClock()
         self._session: Session | None = None
+        self._left: list[Session] = []  # lost ones, whose programs may still be ending
         self._opening: asyncio.Task[Session] | None = None
         self._failures = Failures()
         self._tools: list[Tool] = []
@@ -91,8 +92,9 @@ class McpServer:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        if self._session is not None:
-            await self._session.close()
+        for session in (*self._left, self._session):
+            if session is not None:
+                await session.close()
 
     # --- Tools ----------------------------------------------------------------------------------------------------
 
@@ -197,18 +199,14 @@ class McpServer:
 
     def _failed(self, session: Session, error: MCPError, is_safe: bool) -> Exception:
         if error.message == FORGOTTEN and session is self._session:
-            self._session = None
-            self._is_listed = False
-            session.leave()
+            self._lose(session)
             return _Forgotten(f"{self.name} was started anew and does not know this connection.", may_retry=True)
         if error.code == INVALID_PARAMS:
             return ArgumentsError(error.message)
         if not session.is_alive or error.code in (CONNECTION_CLOSED, REQUEST_TIMEOUT):
-            if not session.is_alive and session is self._session:
-                self._session = None  # once, however many calls waited for it
-                self._is_listed = False
+            if not session.is_alive and session is self._session:  # once, however many calls waited for it
+                self._lose(session)
                 self._failures = self._failures.another(self._clock.monotonic())
-                session.leave()
             return ToolError(f"{self.name} was lost before it answered. {_unknown(is_safe)}", may_retry=is_safe)
         return ToolError(f"{self.name}: {error.message}{session.refusals.words()}")
 
@@ -235,9 +233,7 @@ class McpServer:
     async def _open(self) -> Session:
         try:
             if self._session is not None:  # it ended while nobody called
-                old, self._session = self._session, None
-                self._is_listed = False
-                await old.close()
+                self._lose(self._session)
             session = Session(self.options, self._changed)
             try:
                 await session.open()
@@ -248,6 +244,12 @@ class McpServer:
             return session
         finally:
             self._opening = None
+
+    def _lose(self, session: Session) -> None:
+        session.leave()
+        self._left = [each for each in (*self._left, session) if each.is_ending]
+        self._session = None
+        self._is_listed = False
 
     def _changed(self) -> None:
         self._is_listed = False

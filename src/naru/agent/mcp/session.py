@@ -14,10 +14,11 @@ from contextlib import AsyncExitStack
 import anyio
 import httpx2
 from mcp import Client, MCPError
+from mcp.client import Transport
 from mcp.client.session import IncomingMessage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
-from mcp.types import Implementation, ToolListChangedNotification
+from mcp.types import CONNECTION_CLOSED, Implementation, ToolListChangedNotification
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from naru.agent.mcp.options import Options
@@ -48,10 +49,15 @@ class Session:
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._owner: asyncio.Task[None] | None = None
         self._last_lines: list[str] = []
+        self._is_given_up = False
 
     @property
     def is_alive(self) -> bool:
         return not self._over.is_set() and self._owner is not None and not self._owner.done()
+
+    @property
+    def is_ending(self) -> bool:
+        return self._owner is not None and not self._owner.done()
 
     async def client(self) -> Client:
         """Of a session that was opened."""
@@ -80,6 +86,7 @@ class Session:
         if self._owner is None:
             return
         if not self._ready.done():  # it is still waiting for the server
+            self._is_given_up = True
             self._owner.cancel()
         await asyncio.wait([self._owner])
 
@@ -94,7 +101,7 @@ class Session:
                 group.cancel_scope.cancel()
         except Exception as error:
             # Of a connection that was in use, the calls that waited for it are told (SDK: connection closed).
-            if not self._ready.done():
+            if not self._ready.done() and not self._is_given_up:
                 self._ready.set_exception(self._error(self._why(error)))
             log.debug("MCP server %s: the connection ended: %s", self.options.name, type(error).__name__)
         finally:
@@ -103,6 +110,7 @@ class Session:
                 self._ready.cancel()
 
     async def _connect(self, stack: AsyncExitStack) -> Client:
+        transport: Transport
         if self.options.command:
             transport = child_process(self.options, self._log, self._over)
         else:
@@ -164,6 +172,8 @@ class Session:
             return f"is not asked: {error}"
         if isinstance(error, httpx2.TransportError):
             return f"cannot be reached: {error or type(error).__name__}"
+        if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED and not self.refusals.status:
+            return "ended before it answered"
         if isinstance(error, MCPError):
             return f"refused the connection: {error.message}{self.refusals.words()}"
         return f"did not answer as MCP wants it: {type(error).__name__}"

@@ -30,6 +30,8 @@ MAX_LOG_CHARS = 4000
 #: The specification's order: close its input, wait, ask it to end, wait, end it.
 GRACE_S = 2.0
 POLL_S = 0.01
+#: For what it wrote last to standard error, which says why it ended.
+LAST_WORDS_S = 0.5
 
 
 @asynccontextmanager
@@ -50,17 +52,19 @@ async def child_process(options: Options, log: Callable[[str], None], ended: asy
     )
     to_us, inbound = anyio.create_memory_object_stream[Inbound](0)
     outbound, to_it = anyio.create_memory_object_stream[SessionMessage](0)
+    followed = asyncio.Event()
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_read, process, to_us, log, ended)
             group.start_soon(_write, process, to_it, ended)
-            group.start_soon(_follow, process, log)
+            group.start_soon(_follow, process, log, followed)
             try:
                 yield inbound, outbound
             finally:
                 with anyio.CancelScope(shield=True):
                     outbound.close()
                     await end_group(process)
+                    await _comes(followed.is_set, LAST_WORDS_S)
                 group.cancel_scope.cancel()
     finally:
         for stream in (to_us, inbound, outbound, to_it):
@@ -77,20 +81,20 @@ async def _read(
 ) -> None:
     assert process.stdout is not None
     try:
-        async with to_us:
-            while line := await process.stdout.readline():
-                try:
-                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-                except ValueError:
-                    log(f"standard output holds what is no JSON-RPC: {_printable(line)}")
-                    continue
-                await to_us.send(SessionMessage(message))
+        while line := await process.stdout.readline():
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                log(f"standard output holds what is no JSON-RPC: {_printable(line)}")
+                continue
+            await to_us.send(SessionMessage(message))
     except ValueError:
         log(f"a message is over {MAX_LINE_BYTES >> 20} MiB; the connection is given up")
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         pass  # nobody reads any more: the session ends
     finally:
-        ended.set()
+        ended.set()  # first, so that a call which fails for the end of the stream finds the session ended
+        to_us.close()
 
 
 async def _write(
@@ -100,15 +104,13 @@ async def _write(
     try:
         async with to_it:
             async for item in to_it:
-                process.stdin.write(
-                    item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
-                )
+                process.stdin.write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 await process.stdin.drain()
     except OSError:  # it reads no more, so nothing can be asked of it
         ended.set()
 
 
-async def _follow(process: asyncio.subprocess.Process, log: Callable[[str], None]) -> None:
+async def _follow(process: asyncio.subprocess.Process, log: Callable[[str], None], followed: asyncio.Event) -> None:
     """Standard error, line by line. A line without an end is passed on when it is long enough."""
     assert process.stderr is not None
     rest = b""
@@ -120,6 +122,7 @@ async def _follow(process: asyncio.subprocess.Process, log: Callable[[str], None
             log(_printable(line))
     if rest:
         log(_printable(rest))
+    followed.set()
 
 
 def _printable(line: bytes) -> str:
