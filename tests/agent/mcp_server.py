@@ -98,7 +98,13 @@ def headers(ctx: Context) -> dict[str, str]:
 @server.tool()
 async def leaves_another() -> int:
     """Starts a program of its own, and says its id."""
-    child = await asyncio.create_subprocess_exec("sleep", "600", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+    child = await asyncio.create_subprocess_exec(
+        "sleep",
+        "600",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     return child.pid
 
 
