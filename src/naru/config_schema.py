@@ -296,8 +296,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class McpSettings(Struct, frozen=True, kw_only=True):
     """A server of tools (Model Context Protocol): a program on this machine, or an address.
 
-    Only what stands here is ever started or connected to. Addresses and arguments hold tokens often enough to be secrets. `include`, `exclude`, `needs_approval`: the server's own names of its
-    tools, or patterns (`read_*`); true stands for all."""
+    Only what stands here is ever started or connected to. Addresses and arguments hold tokens often enough to be secrets.
+    `include`, `exclude`, `needs_approval`: the server's own names of its tools, or patterns (`read_*`); "*" stands for all."""
 
     name: str
     enabled: bool = True
