@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -175,19 +176,22 @@ def bearer(headers: Mapping[str, str]) -> str:
     return key.strip() if kind.lower() == "bearer" else ""
 
 
-def offered(gateway: Gateway, version: str) -> MCPServer:
+@asynccontextmanager
+async def offered(gateway: Gateway, version: str) -> AsyncGenerator[MCPServer]:
     """Documents will be further tools, once the gateway has them."""
     server = MCPServer("naru", title="Naru", instructions=INSTRUCTIONS, version=version, log_level="WARNING")
     offer = Offer(gateway)
     server.add_tool(offer.list_models, title="Models", annotations=READS_ONLY)
     server.add_tool(offer.chat, title="Ask a model", annotations=ASKS)
     server.add_tool(offer.usage, title="Usage", annotations=READS_ONLY)
-    return server
+    async with offer.client:
+        yield server
 
 
 async def serve_stdio(gateway: Gateway, version: str) -> None:
     """Until standard input ends. Standard output is the protocol's."""
-    await offered(gateway, version).run_stdio_async()
+    async with offered(gateway, version) as server:
+        await server.run_stdio_async()
 
 
 async def serve_http(gateway: Gateway, version: str, listener: socket.socket) -> None:
@@ -195,10 +199,12 @@ async def serve_http(gateway: Gateway, version: str, listener: socket.socket) ->
 
     On loopback, names other than this machine's are refused (a page of the web may have its own name resolve to it)."""
     host = listener.getsockname()[0]
-    app = offered(gateway, version).streamable_http_app(
-        streamable_http_path=PATH, stateless_http=True, host="127.0.0.1" if is_loopback(host) else host
-    )
-    await uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)).serve([listener])
+    async with offered(gateway, version) as server:
+        app = server.streamable_http_app(
+            streamable_http_path=PATH, stateless_http=True, host="127.0.0.1" if is_loopback(host) else host
+        )
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        await uvicorn.Server(config).serve([listener])
 
 
 def is_loopback(host: str) -> bool:
