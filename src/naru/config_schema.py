@@ -293,6 +293,25 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
         )
 
 
+class McpSettings(Struct, frozen=True, kw_only=True):
+    """A server of tools (Model Context Protocol): a program on this machine, or an address.
+
+    Only what stands here is ever started or connected to. Addresses and arguments hold tokens often enough to be secrets.
+    `include`, `exclude`, `needs_approval`: the server's own names of its tools, or patterns (`read_*`); "*" stands for all."""
+
+    name: str
+    enabled: bool = True
+    command: tuple[Secret, ...] = ()
+    url: Secret = Secret("")
+    env: dict[str, Secret] = {}
+    headers: dict[str, Secret] = {}
+    timeout_s: Seconds = 60.0
+    connect_timeout_s: Seconds = 30.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    needs_approval: tuple[str, ...] = ()
+
+
 #: Addresses of engines: engine://NAME. Where it listens is known only while it runs.
 ENGINE_SCHEME = "engine"
 
@@ -314,14 +333,16 @@ class ProxySettings(Struct, frozen=True, kw_only=True):
 
 
 class ClientSettings(Struct, frozen=True, kw_only=True):
-    """Where the command line finds a gateway on another machine: NARU_BASE_URL and NARU_ADMIN_KEY."""
+    """Where the command line finds a gateway on another machine: NARU_BASE_URL and NARU_ADMIN_KEY. `api_key` (NARU_API_KEY) is a
+    caller's, for commands that call models."""
 
     base_url: str = ""
     admin_key: Secret | None = None
+    api_key: Secret | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything, resolved. `source` is the file that was read. `providers` are the enabled ones."""
+    """Everything, resolved. `source` is the file that was read. `providers` and `mcp` are the enabled ones."""
 
     home: Path
     source: Path | None = None
@@ -338,6 +359,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
     engines: dict[str, EngineSettings] = {}
+    mcp: dict[str, McpSettings] = {}
 
     @property
     def upstreams(self) -> dict[str, ProviderSettings]:
