@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from naru.config_engines import check_engine_names, environment_for_engines, is_demo_installed, read_engines, with_demo
-from naru.config_mcp import read_mcp
+from naru.config_mcp import check_agent, read_mcp
 from naru.config_models import check_models, check_region
 from naru.config_read import PROVIDER_NAME, Reader, bare, nearest, without_none
 from naru.config_schema import (
     SECTIONS,
+    AgentSettings,
     AlertSettings,
     CacheSettings,
     ClientSettings,
@@ -47,6 +48,7 @@ from naru.errors import ConfigError
 from naru.providers import Provider, load_providers
 
 __all__ = [
+    "AgentSettings",
     "AlertSettings",
     "CacheSettings",
     "ClientSettings",
@@ -114,6 +116,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[
     check_engine_names(engines, enabled, reader)
     engines = with_demo(engines, enabled, is_demo_installed())
     tools = read_mcp(table["mcp"], reader)
+    check_agent(base.agent, tools, reader)
     settings = msgspec.structs.replace(base, providers=enabled, models=models, engines=engines, mcp=tools)
     check_models(settings, providers.kinds, reader)
     return settings
@@ -148,6 +151,7 @@ def _base(home: Path, source: Path | None, sections: dict[str, dict[str, Any]], 
         routing=RoutingSettings(**sections["routing"]),
         log=LogSettings(**sections["log"]),
         alerts=_alerts(AlertSettings(**sections["alerts"]), reader),
+        agent=AgentSettings(**sections["agent"]),
         **sections[""],
     )
 

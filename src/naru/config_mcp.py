@@ -1,4 +1,4 @@
-"""[mcp.NAME] of naru.toml: servers of tools."""
+"""[mcp.NAME] and [agent] of naru.toml: servers of tools, and which tools callers may have run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from naru.config_read import Reader
-from naru.config_schema import McpSettings
+from naru.config_read import Reader, nearest
+from naru.config_schema import HOSTED_TOOLS, AgentSettings, McpSettings
 from naru.config_urls import is_loopback, url_problem
 
 #: It stands before `__` in the names of its tools, which models may spell with these letters and 64 of them.
@@ -19,6 +19,20 @@ def read_mcp(tables: Mapping[str, Any], reader: Reader) -> dict[str, McpSettings
     """The enabled ones. Raises ConfigError."""
     found = {name: _read(name, table, reader) for name, table in tables.items()}
     return {name: server for name, server in found.items() if server.enabled}
+
+
+def check_agent(agent: AgentSettings, servers: Mapping[str, McpSettings], reader: Reader) -> None:
+    """Raises ConfigError for a tool that is not there."""
+    known = (*servers, *HOSTED_TOOLS)
+    for place, name in enumerate(agent.tools):
+        if name not in known:
+            raise reader.error(
+                f"agent.tools[{place}]",
+                f"is no tool: {name!r}{nearest(name, known)}. It can be an enabled [mcp.NAME], or one of "
+                + ", ".join(HOSTED_TOOLS),
+            )
+        if name in agent.tools[:place]:
+            raise reader.error(f"agent.tools[{place}]", f"names {name} a second time")
 
 
 def _read(name: str, table: Mapping[str, Any], reader: Reader) -> McpSettings:

@@ -126,6 +126,21 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     max_entry_bytes: Count = 4 * MIB
 
 
+#: Naru's own tools that a gateway may offer: none of them reads this machine's files.
+HOSTED_TOOLS = ("calculator", "weather", "web_fetch")
+
+
+class AgentSettings(Struct, frozen=True, kw_only=True):
+    """Tools that the gateway runs itself for requests that name them in `naru.tools`: those of `tools`, MCP servers and
+    HOSTED_TOOLS, and no others. The rest is what one such run may use at most."""
+
+    tools: tuple[str, ...] = ()
+    max_turns: Annotated[int, Meta(ge=1, le=100)] = 10
+    max_seconds: Seconds = 300.0
+    max_total_tokens: Count | None = None
+    max_cost_usd: Annotated[Decimal, Meta(ge=0)] | None = None
+
+
 class RoutingSettings(Struct, frozen=True, kw_only=True):
     """When a deployment that fails is left alone, and how many requests may be tried again, as a part of all."""
 
@@ -360,6 +375,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelSettings] = {}
     engines: dict[str, EngineSettings] = {}
     mcp: dict[str, McpSettings] = {}
+    agent: AgentSettings = AgentSettings()
 
     @property
     def upstreams(self) -> dict[str, ProviderSettings]:
@@ -376,4 +392,5 @@ SECTIONS: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "log": LogSettings,
     "alerts": AlertSettings,
+    "agent": AgentSettings,
 }
