@@ -10,14 +10,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
+from mcp import MCPError
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import METHOD_NOT_FOUND, ImageContent, ResourceLink, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
-server = MCPServer("test", log_level="ERROR")
+#: `--legacy`: as servers are that were written before 2026-07-28, with a handshake and sessions.
+IS_LEGACY = "--legacy" in sys.argv
+ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--legacy"]
 #: Where calls that wait leave traces, one file for each event.
-TRACES = Path(sys.argv[1])
+TRACES = Path(ARGUMENTS[0])
+
+
+async def only_handshakes(ctx: Any, call_next: Any) -> Any:
+    if ctx.method == "server/discover":
+        raise MCPError(METHOD_NOT_FOUND, "Method not found")
+    return await call_next(ctx)
+
+
+server = MCPServer("test", log_level="ERROR", middleware=[only_handshakes] if IS_LEGACY else [])
 
 
 class Place(BaseModel):
@@ -109,7 +121,7 @@ async def leaves_another() -> int:
 
 
 def serve_http(port_file: Path) -> None:
-    listener = socket.create_server(("127.0.0.1", int(sys.argv[3]) if len(sys.argv) > 3 else 0))
+    listener = socket.create_server(("127.0.0.1", int(ARGUMENTS[2])))
     app = server.streamable_http_app()
     port_file.with_suffix(".new").write_text(str(listener.getsockname()[1]))
     port_file.with_suffix(".new").rename(port_file)
@@ -118,7 +130,7 @@ def serve_http(port_file: Path) -> None:
 
 if __name__ == "__main__":
     print("the test server starts", file=sys.stderr, flush=True)
-    if len(sys.argv) > 2:
-        serve_http(Path(sys.argv[2]))
+    if len(ARGUMENTS) > 1:
+        serve_http(Path(ARGUMENTS[1]))
     else:
         server.run()

@@ -71,8 +71,7 @@ async def test_errors_of_the_gateway_come_in_its_words(tmp_path: Path) -> None:
             said = await refused(client, "chat", model="ecko", prompt="x")
             assert "ecko" in said
             assert "[model_not_found]" in said
-            assert "since" in await refused(client, "usage", since="yesterdayish")
-            assert "status=503" not in await refused(client, "chat", model="sandbox/echo?status=503", prompt="x")
+            assert "is not a span of time" in await refused(client, "usage", since="yesterdayish")
         async with client_of(gateway, "nk-wrong") as client:
             assert "[invalid_api_key]" in await refused(client, "list_models")
         async with client_of(gateway, "") as client:

@@ -25,8 +25,6 @@ from naru.clock import Clock, SystemClock
 
 #: Pages of a list of tools; a server whose list has no end is not waited for.
 MAX_PAGES = 100
-#: What the SDK says of a session that the server no longer knows. The call was not made.
-FORGOTTEN = "Session terminated"
 
 
 class McpServer:
@@ -198,8 +196,9 @@ class McpServer:
         return answered(result)
 
     def _failed(self, session: Session, error: MCPError, is_safe: bool) -> Exception:
-        if error.message == FORGOTTEN and session is self._session:
-            self._lose(session)
+        if session.is_forgotten(error):
+            if session is self._session:
+                self._lose(session)
             return _Forgotten(f"{self.name} was started anew and does not know this connection.", may_retry=True)
         if error.code == INVALID_PARAMS:
             return ArgumentsError(error.message)

@@ -18,7 +18,7 @@ from mcp.client import Transport
 from mcp.client.session import IncomingMessage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
-from mcp.types import CONNECTION_CLOSED, Implementation, ToolListChangedNotification
+from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST, Implementation, ToolListChangedNotification
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from naru.agent.mcp.options import Options
@@ -31,6 +31,7 @@ log = logging.getLogger("naru.mcp")
 LAST_LINES = 5
 #: Between two tries to listen for changes, where the server hung up.
 LISTEN_AGAIN_S = 5.0
+FORGOTTEN = "Session terminated"
 WHO = Implementation(name="naru", version="1")
 
 
@@ -75,6 +76,11 @@ class Session:
         except BaseException:
             await self.close()
             raise
+
+    def is_forgotten(self, error: MCPError) -> bool:
+        """Whether the server refused a call because it does not know the session (it restarted): a 404, which the SDK tells in a
+        sentence of its own where the answer holds no error of JSON-RPC. It did nothing then."""
+        return error.message == FORGOTTEN or (error.code == INVALID_REQUEST and self.refusals.status == 404)
 
     def leave(self) -> None:
         """Lets the owner end what was opened, without waiting for it."""

@@ -19,13 +19,14 @@ class NotPublic(httpx2.ConnectError):
 
 
 class Refusals:
-    """The last status from 400 on. The SDK puts one sentence in its place, which does not say that a key was wrong."""
+    """The status of the last answer, where it was 400 or more. The SDK puts one sentence in its place, which does not say that a
+    key was wrong."""
 
     def __init__(self) -> None:
         self.status = 0
 
     async def note(self, response: httpx2.Response) -> None:
-        self.status = response.status_code if response.status_code >= 400 else self.status
+        self.status = response.status_code if response.status_code >= 400 else 0
 
     def words(self) -> str:
         """For behind a sentence; nothing where nothing was refused."""
