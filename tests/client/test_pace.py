@@ -172,6 +172,16 @@ def test_what_was_let_go_meanwhile_is_taken_off_the_room_told() -> None:
     assert let_go_at(pace, 0) == 17
 
 
+def test_a_bucket_of_one_that_told_nothing_for_a_while_is_followed_exactly() -> None:
+    """An answer that comes late tells what was left when its request came; the bucket has been emptied again since."""
+    pace = Pace(None, None, 1_000, 0)
+    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "100ms"))
+    late = pace.let_go(1, S)
+    pace.let_go(1, 9 * S)
+    pace.answered(late, 1, told(600, 0, "100ms"))
+    assert pace.wait_ns(1, 9 * S + S // 20) == S // 20
+
+
 def test_an_answer_to_an_earlier_request_says_nothing_new() -> None:
     pace = Pace(None, None, 1_000, 0)
     first, second = pace.let_go(1, 0), pace.let_go(1, 0)
@@ -204,8 +214,9 @@ def test_without_a_limit_the_lanes_grow_until_a_refusal_and_are_cut_once_for_it(
     for ticket in tickets:
         pace.refused(ticket, 0, 0, lacks_place=False)
     assert pace.lanes == 16
+    assert pace.wait_ns(1, 0) == S, "nobody said how long"
     for _ in range(17):
-        pace.answered(pace.let_go(1, 0), 1, {})
+        pace.answered(pace.let_go(1, S), 1, {})
     assert pace.lanes == 17
 
 

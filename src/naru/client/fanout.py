@@ -326,10 +326,7 @@ class _Run:
             self._observe(Progress(total=len(self._prompts), done=done, held_s=held_s, **self._counts))
 
     async def _wait(self, wait_s: float | None) -> None:
-        """Until something ended, or the next may go, or the next try is due."""
-        if self._again:
-            due_s = max(0.0, self._again[0][0] - self._clock.monotonic())
-            wait_s = due_s if wait_s is None or due_s < wait_s else wait_s
+        """Until something ended, or the time has come."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._woken.wait()

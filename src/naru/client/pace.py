@@ -35,15 +35,17 @@ LANES_KEPT = 0.7
 RATE_KEPT = 0.9
 RATE_GROWTH = 0.0075
 LOWEST_RATE = 1 / 64
+#: Where no limit is known, a refusal holds everybody at least so long: one lane alone may be faster than the limit.
+BLIND_HOLD_NS = 1_000_000_000
+#: Requests that are remembered for a server that has not said anything since.
+MAX_LATER = 4096
 
 
 class Ticket(NamedTuple):
-    """A request that has been let go. `number` orders them; `tokens` is what it may use; `tokens_before` the sum of those of
-    all earlier ones; `at_ns` when it went."""
+    """A request that has been let go. `number` orders them; `tokens` is what it may use; `at_ns` when it went."""
 
     number: int
     tokens: int
-    tokens_before: int
     at_ns: int
 
 
@@ -108,35 +110,41 @@ class Allowance:
 class Told:
     """A limit as the server last told it: `limit` a minute, and how much is left of it.
 
-    The room told is what was left when the request came there, a little after it was let go; so what was let go after it is
-    taken off, and what came back since is added.
+    The room told is what was left when the request came there, a little after it was let go; what was let go after it is
+    counted on from there.
     Whether room comes back steadily (OpenAI, Naru) or all at once when the minute ends is not said; it is taken to come
     back steadily, up to what `reset` shows the bucket to hold. A server of the other kind refuses a few and says `retry-after`.
     """
 
-    __slots__ = ("_at_ns", "_have", "_limit", "_number", "_size")
+    __slots__ = ("_at_ns", "_have", "_heard", "_later", "_limit", "_size")
 
     def __init__(self) -> None:
-        self._number = 0
         self._limit = 0
         self._size = 0
         self._have = 0  # in units, MINUTE_NS to one request or token
         self._at_ns = 0
+        #: The number of the request whose answer was heard last, and what was let go after it: (number, when, cost).
+        self._heard = 0
+        self._later: deque[tuple[int, int, int]] = deque(maxlen=MAX_LATER)
 
     @property
     def is_known(self) -> bool:
         return self._limit > 0
 
-    def hear(self, said: Said, ticket: Ticket, unseen: int) -> None:
-        """`ticket` is the request that was answered; `unseen` what was let go after it."""
-        if ticket.number <= self._number:
+    def hear(self, said: Said, ticket: Ticket) -> None:
+        """`ticket` is the request that was answered."""
+        if ticket.number <= self._heard:
             return  # the answers came in another order; a later one has said more
-        self._number = ticket.number
+        self._heard = ticket.number
         self._limit = said.limit
         refill = said.limit if said.reset_ns is None else -(-said.reset_ns * said.limit // MINUTE_NS)
         self._size = max(1, min(said.limit, said.remaining + refill))
-        self._have = (min(said.remaining, self._size) - unseen) * MINUTE_NS
+        self._have = min(said.remaining, self._size) * MINUTE_NS
         self._at_ns = ticket.at_ns
+        while self._later and self._later[0][0] <= ticket.number:
+            self._later.popleft()
+        for _, at_ns, cost in self._later:
+            self._spend(cost, at_ns)
 
     def wait_ns(self, cost: int, now_ns: int) -> int:
         if not self._limit:
@@ -144,10 +152,13 @@ class Told:
         lacking = min(cost, self._size) * MINUTE_NS - self._now(now_ns)
         return max(0, -(-lacking // self._limit))
 
-    def take(self, cost: int, now_ns: int) -> None:
-        if self._limit:
-            self._have = self._now(now_ns) - min(cost, self._size) * MINUTE_NS
-            self._at_ns = now_ns
+    def take(self, cost: int, number: int, now_ns: int) -> None:
+        self._later.append((number, now_ns, cost))
+        self._spend(cost, now_ns)
+
+    def _spend(self, cost: int, now_ns: int) -> None:
+        self._have = self._now(now_ns) - min(cost, self._size) * MINUTE_NS
+        self._at_ns = now_ns
 
     def _now(self, now_ns: int) -> int:
         return min(self._size * MINUTE_NS, self._have + (now_ns - self._at_ns) * self._limit)
@@ -165,27 +176,29 @@ class Lanes:
     """How many may be under way: at most `most`, and fewer where the server refuses more (additive increase, multiplicative
     decrease)."""
 
-    __slots__ = ("_cut_at", "_width", "most")
+    __slots__ = ("_cut_at", "_is_crowded", "_width", "most")
 
     def __init__(self, most: int, first: int) -> None:
         self.most = most
         self._width = float(min(first, most))
         self._cut_at: int | None = None
+        self._is_crowded = False
 
     @property
     def width(self) -> int:
         return max(1, int(self._width))
 
     def open(self) -> None:
-        """A limit of requests is known now, so nothing has to be found out; unless something else has been."""
-        if self._cut_at is None:
+        """A limit of requests is known now, so how many may be under way has not to be found out; unless the server minds them."""
+        if not self._is_crowded:
             self._width = float(self.most)
 
     def grow(self) -> None:
         self._width = min(float(self.most), self._width + (1.0 if self._cut_at is None else 1.0 / self._width))
 
-    def cut(self, number: int, sent: int) -> None:
+    def cut(self, number: int, sent: int, *, is_crowded: bool) -> None:
         """The request `number` was refused, of `sent` so far. What was let go before the last cut says nothing new."""
+        self._is_crowded |= is_crowded
         if self._cut_at is None or number > self._cut_at:
             self._width = max(1.0, self._width * LANES_KEPT)
             self._cut_at = sent
@@ -206,7 +219,6 @@ class Pace:
         self._held_ns = now_ns
         self._slowed_at = 0
         self._sent = 0
-        self._sent_tokens = 0
         self.under_way = 0
 
     @property
@@ -231,10 +243,9 @@ class Pace:
     def let_go(self, tokens: int, now_ns: int) -> Ticket:
         self._sent += 1
         self.under_way += 1
-        ticket = Ticket(self._sent, tokens, self._sent_tokens, now_ns)
-        self._sent_tokens += tokens
-        self._told_requests.take(1, now_ns)
-        self._told_tokens.take(tokens, now_ns)
+        ticket = Ticket(self._sent, tokens, now_ns)
+        self._told_requests.take(1, ticket.number, now_ns)
+        self._told_tokens.take(tokens, ticket.number, now_ns)
         if self._requests is not None:
             self._requests.take(1, ticket.number, now_ns)
         if self._tokens is not None:
@@ -248,18 +259,18 @@ class Pace:
         if self._requests is not None:
             self._requests.rate = min(1.0, self._requests.rate + RATE_GROWTH)
         if (said := said_of(headers, "requests")) is not None:
-            self._told_requests.hear(said, ticket, self._sent - ticket.number)
+            self._told_requests.hear(said, ticket)
             self._lanes.open()
         if (said := said_of(headers, "tokens")) is not None:
-            unseen = self._sent_tokens - ticket.tokens_before - ticket.tokens
-            self._told_tokens.hear(said, ticket, unseen)
+            self._told_tokens.hear(said, ticket)
 
     def refused(self, ticket: Ticket, hold_ns: int, now_ns: int, *, lacks_place: bool) -> None:
         """The server has no room, and wants nobody for `hold_ns`. `lacks_place`: too many were under way, whatever the rate."""
         self._end(ticket, 0)
-        self._held_ns = max(self._held_ns, now_ns + hold_ns)
-        if lacks_place or (self._requests is None and not self._told_requests.is_known):
-            self._lanes.cut(ticket.number, self._sent)
+        is_blind = self._requests is None and not self._told_requests.is_known
+        self._held_ns = max(self._held_ns, now_ns + (max(hold_ns, BLIND_HOLD_NS) if is_blind else hold_ns))
+        if is_blind or lacks_place:
+            self._lanes.cut(ticket.number, self._sent, is_crowded=lacks_place)
         elif self._requests is not None and not self._told_requests.is_known and ticket.number > self._slowed_at:
             self._requests.rate = max(LOWEST_RATE, self._requests.rate * RATE_KEPT)
             self._slowed_at = self._sent
