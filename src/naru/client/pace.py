@@ -36,7 +36,7 @@ RATE_KEPT = 0.9
 RATE_GROWTH = 0.0075
 LOWEST_RATE = 1 / 64
 #: Where no limit is known, a refusal holds everybody at least so long: one lane alone may be faster than the limit.
-BLIND_HOLD_NS = 1_000_000_000
+BLIND_HOLD_NS = 2_000_000_000
 #: Requests that are remembered for a server that has not said anything since.
 MAX_LATER = 4096
 
