@@ -84,8 +84,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def failing(self) -> Behaviour:
-        """This with its faults in force; a bare fail_rate means status 500."""
-        named = any(getattr(self, name) != getattr(_NOTHING, name) for name in _FAULTS)
+        """This with its faults in force; a bare fail_rate means status 500. With a busy_rate, `retry_after` is that one's."""
+        names = _FAULTS if self.busy_rate is None else tuple(name for name in _FAULTS if name != "retry_after")
+        named = any(getattr(self, name) != getattr(_NOTHING, name) for name in names)
         return self if named or self.fail_rate is None else msgspec.structs.replace(self, status=500)
 
     def struck(self, drawn: float) -> Behaviour:
