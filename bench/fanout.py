@@ -22,6 +22,7 @@ from typing import Any
 import openai
 import structlog
 from openai import AsyncOpenAI
+from tools.inprocess import listening
 
 from naru.app import App
 from naru.client.fanout import FanOut, fan_out
@@ -31,7 +32,6 @@ from naru.clock import SystemClock
 from naru.config import load_settings
 from naru.errors import NaruError, RateLimited, Unauthorized, UpstreamError, UpstreamRefused
 from naru.protocol.messages import Usage
-from tools.inprocess import listening
 
 CONFIG = """
 [providers.sandbox]
@@ -94,7 +94,9 @@ async def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     prompts = [f"prompt {number}" for number in range(options.prompts)]
     async with listening(app) as port:
         assert app.first_keys is not None
-        async with AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=app.first_keys.caller, max_retries=0) as client:
+        async with AsyncOpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1", api_key=app.first_keys.caller, max_retries=0
+        ) as client:
             sender, clock = Sender(client), SystemClock()
             chosen = FanOut(model="limited", rpm=options.rpm if options.given else None, concurrency=100)
             begun = time.monotonic()
@@ -127,7 +129,9 @@ def main() -> int:
     parser.add_argument("--given", action="store_true", help="pass the figure to the client")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # a line for each fault otherwise
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )  # a line for each fault otherwise
     with tempfile.TemporaryDirectory(prefix="naru-fanout-") as folder:
         found = asyncio.run(measure(options, Path(folder)))
     for name, value in found.items():

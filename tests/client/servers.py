@@ -16,10 +16,14 @@ from naru.limits.meters import Limits, Meter
 from naru.protocol.messages import Usage
 
 
-def reply_to(body: Json, tokens: Usage = Usage(input=10, output=20), said: dict[str, str] | None = None) -> Reply:
+def reply_to(body: Json, said: dict[str, str] | None = None) -> Reply:
     text = f"re: {body['messages'][-1]['content']}"
     return Reply(
-        text=text, message={"role": "assistant", "content": text}, usage=tokens, cost_nano=1_000, headers=said or {}
+        text=text,
+        message={"role": "assistant", "content": text},
+        usage=Usage(input=10, output=20),
+        cost_nano=1_000,
+        headers=said or {},
     )
 
 

@@ -169,7 +169,10 @@ async def test_a_saved_conversation_goes_on_where_it_was(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]
 
 
-@pytest.mark.parametrize("content", [b"hello", b"{}", b'{"naru":"conversation/2","model":"m","context_tokens":null,"fields":{},"messages":[]}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"hello", b"{}", b'{"naru":"conversation/2","model":"m","context_tokens":null,"fields":{},"messages":[]}'],
+)
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "odd.json"
     file.write_bytes(content)
@@ -186,7 +189,9 @@ def test_fields_that_a_conversation_has_itself_are_refused() -> None:
 
 def test_the_twin_without_await_does_the_same(tmp_path: Path) -> None:
     model, file = Model(), tmp_path / "talk.json"
-    talk = Conversation(model.ask, "m", stream=model.pieces, summarize=lambda so_far, news: f"{so_far}+", context_tokens=60)
+    talk = Conversation(
+        model.ask, "m", stream=model.pieces, summarize=lambda so_far, news: f"{so_far}+", context_tokens=60
+    )
     assert talk.ask("one").text == "re: one"
     assert [type(piece) for piece in talk.stream("two")] == [str, Reply]
     other = talk.fork()

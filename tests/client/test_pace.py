@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +26,7 @@ HEADERS = st.fixed_dictionaries(
 
 
 def most_in_a_minute(taken: list[tuple[int, int]]) -> int:
-    return max(
-        (sum(cost for at, cost in taken if begun <= at < begun + MINUTE_NS) for begun, _ in taken), default=0
-    )
+    return max((sum(cost for at, cost in taken if begun <= at < begun + MINUTE_NS) for begun, _ in taken), default=0)
 
 
 @settings(deadline=None)
@@ -50,7 +50,7 @@ def test_an_allowance_is_spread_evenly_from_the_first_on() -> None:
         now += allowance.wait_ns(1, now)
         allowance.take(1, number, now)
         sent.append(now)
-    gaps = {later - earlier for earlier, later in zip(sent, sent[1:], strict=False)}
+    gaps = {later - earlier for earlier, later in pairwise(sent)}
     assert max(gaps) <= WINDOW_NS // 600 + 600  # whole nanoseconds, six hundred of them
     assert min(gaps) >= WINDOW_NS // 600
     assert sent[-1] <= 2 * WINDOW_NS

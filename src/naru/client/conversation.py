@@ -1,10 +1,10 @@
 """A conversation that may go on for ever: it remembers everything, and sends what fits.
 
-    talk = AsyncConversation(send, "deepseek-chat", system="Answer briefly.", context_tokens=32_000)
-    reply = await talk.ask("서울의 인구는?")
-    async for piece in talk.stream("And Busan's?"): ...
-    talk.dropped                                     # what no longer fits
-    talk.save("talk.json")
+talk = AsyncConversation(send, "deepseek-chat", system="Answer briefly.", context_tokens=32_000)
+reply = await talk.ask("서울의 인구는?")
+async for piece in talk.stream("And Busan's?"): ...
+talk.dropped                                     # what no longer fits
+talk.save("talk.json")
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ class Saved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class _Talk:
     """What both kinds share: everything but the sending. `fields` are the body's others: max_tokens, temperature, tools ..."""
 
-    def __init__(self, model: str, *, system: str | None = None, context_tokens: int | None = None, **fields: Any) -> None:
+    def __init__(
+        self, model: str, *, system: str | None = None, context_tokens: int | None = None, **fields: Any
+    ) -> None:
         if context_tokens is not None and context_tokens < 1:
             raise ValueError(f"context_tokens must be at least 1, not {context_tokens}.")
         for name in ("messages", "stream"):
             if name in fields:
-                raise ValueError(f"A conversation has `{name}` of its own; leave it out (`add` takes earlier messages).")
+                raise ValueError(
+                    f"A conversation has `{name}` of its own; leave it out (`add` takes earlier messages)."
+                )
         self.model = model
         self.context_tokens = context_tokens
         self.fields = fields
@@ -186,7 +190,12 @@ class AsyncConversation(_Talk):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], send: Send, *, stream: Stream | None = None, summarize: Summarize | None = None
+        cls,
+        path: str | os.PathLike[str],
+        send: Send,
+        *,
+        stream: Stream | None = None,
+        summarize: Summarize | None = None,
     ) -> AsyncConversation:
         """What `save` wrote. Raises ValueError for another kind of file."""
         talk = cls(send, "", stream=stream, summarize=summarize)
@@ -206,7 +215,13 @@ class Conversation(_Talk):
     """AsyncConversation's twin for programs without `await`."""
 
     def __init__(
-        self, send: SyncSend, model: str, *, stream: SyncStream | None = None, summarize: SyncSummarize | None = None, **more: Any
+        self,
+        send: SyncSend,
+        model: str,
+        *,
+        stream: SyncStream | None = None,
+        summarize: SyncSummarize | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(model, **more)
         self._send = send
@@ -245,7 +260,12 @@ class Conversation(_Talk):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], send: SyncSend, *, stream: SyncStream | None = None, summarize: SyncSummarize | None = None
+        cls,
+        path: str | os.PathLike[str],
+        send: SyncSend,
+        *,
+        stream: SyncStream | None = None,
+        summarize: SyncSummarize | None = None,
     ) -> Conversation:
         talk = cls(send, "", stream=stream, summarize=summarize)
         talk._read(path)

@@ -95,7 +95,12 @@ Observe = Callable[[Progress], None]
 
 
 async def fan_out(
-    prompts: Iterable[Prompt], send: Send, options: FanOut, clock: Clock, random: Callable[[], float], observe: Observe | None = None
+    prompts: Iterable[Prompt],
+    send: Send,
+    options: FanOut,
+    clock: Clock,
+    random: Callable[[], float],
+    observe: Observe | None = None,
 ) -> list[Outcome]:
     """One Outcome for each prompt, in order. A prompt is a text, a list of messages, or a body.
 
@@ -119,7 +124,9 @@ def body_of(prompt: Prompt, index: int, options: FanOut) -> Json:
     elif isinstance(prompt, Mapping):
         body = dict(prompt)
     else:
-        raise ValueError(f"Prompt {index} is a {type(prompt).__name__}; it must be a text, a list of messages or a body.")
+        raise ValueError(
+            f"Prompt {index} is a {type(prompt).__name__}; it must be a text, a list of messages or a body."
+        )
     body = {**({} if options.model is None else {"model": options.model}), **options.shared, **body}
     if not body.get("model"):
         raise ValueError(f"Prompt {index} names no model. Pass model=… for all, or put it into the body.")
@@ -155,7 +162,9 @@ class _Prompt:
 class _Run:
     """The state of one fan-out. Everything but `send` happens within turns of the event loop, so nothing needs a lock."""
 
-    def __init__(self, bodies: list[Json], send: Send, options: FanOut, clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(
+        self, bodies: list[Json], send: Send, options: FanOut, clock: Clock, random: Callable[[], float]
+    ) -> None:
         self._send = send
         self._options = options
         self._clock = clock

@@ -189,7 +189,7 @@ class Lanes:
         return max(1, int(self._width))
 
     def open(self) -> None:
-        """A limit of requests is known now, so how many may be under way has not to be found out; unless the server minds them."""
+        """A limit of requests is known now, so nothing has to be found out; unless the server minds how many are under way."""
         if not self._is_crowded:
             self._width = float(self.most)
 
@@ -233,7 +233,11 @@ class Pace:
         """How long until a request that may use `tokens` may go: 0 now, None not before one under way has ended."""
         if self.under_way >= self._lanes.width:
             return None
-        waits = [self.held_ns(now_ns), self._told_requests.wait_ns(1, now_ns), self._told_tokens.wait_ns(tokens, now_ns)]
+        waits = [
+            self.held_ns(now_ns),
+            self._told_requests.wait_ns(1, now_ns),
+            self._told_tokens.wait_ns(tokens, now_ns),
+        ]
         if self._requests is not None:
             waits.append(self._requests.wait_ns(1, now_ns))
         if self._tokens is not None:
@@ -286,7 +290,7 @@ class Pace:
 
 
 def said_of(headers: Mapping[str, str], what: str) -> Said | None:
-    """`x-ratelimit-*-requests` or `-tokens`, as OpenAI and Naru send them; None where limit or remaining lack or make no sense."""
+    """`x-ratelimit-*-requests` or `-tokens`, as OpenAI and Naru send them; None where limit or remaining make no sense."""
     limit = _count(headers.get(f"x-ratelimit-limit-{what}"))
     remaining = _count(headers.get(f"x-ratelimit-remaining-{what}"))
     if not limit or remaining is None:

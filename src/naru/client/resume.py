@@ -73,7 +73,9 @@ class ResumeFile:
         self._synced_s = self._clock.monotonic()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             os.fsync(self._file)
         finally:
@@ -92,7 +94,9 @@ class ResumeFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"Another run is writing to {self._path}. Wait for its end, or give this one a file of its own.") from None
+            raise ValueError(
+                f"Another run is writing to {self._path}. Wait for its end, or give this one a file of its own."
+            ) from None
 
     def _read(self) -> int:
         """Fills `replies`; gives the length up to and with the last whole line."""
@@ -122,7 +126,9 @@ def _line(key: str, outcome: Outcome) -> Line:
         assert error is not None, "an outcome has a reply or an error"
         failure = Failure(type=type(error).__name__, code=error.code, message=error.message)
         return Line(index=index, key=key, ok=False, attempts=attempts, error=failure)
-    kept = {name: value for name, value in reply.headers.items() if name == "x-request-id" or name.startswith("x-naru-")}
+    kept = {
+        name: value for name, value in reply.headers.items() if name == "x-request-id" or name.startswith("x-naru-")
+    }
     return Line(
         index=index, key=key, ok=True, attempts=attempts, text=reply.text, reasoning=reply.reasoning, message=reply.message,
         usage=reply.usage, cost_nano=reply.cost_nano, headers=kept,

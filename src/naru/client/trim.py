@@ -24,8 +24,8 @@ class DoesNotFit(BadRequest):
 
     def __init__(self, needed_tokens: int, budget_tokens: int) -> None:
         super().__init__(
-            f"The newest turn and the system message are about {needed_tokens:,} tokens, and {max(budget_tokens, 0):,} are there for them. "
-            "Ask for less at once, or raise context_tokens (or lower max_tokens, whose room is set aside)."
+            f"The newest turn and the system message are about {needed_tokens:,} tokens, and {max(budget_tokens, 0):,} are there "
+            "for them. Ask for less at once, or raise context_tokens (or lower max_tokens, whose room is set aside)."
         )
         self.needed_tokens = needed_tokens
         self.budget_tokens = budget_tokens

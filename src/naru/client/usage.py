@@ -69,7 +69,9 @@ class UsageTracker:
         self._budget_nano = None if monthly_budget_usd is None else int(Decimal(monthly_budget_usd) * NANO_PER_USD)
         self._alert_at = Decimal(alert_at)
         if (self._budget_nano is not None and self._budget_nano <= 0) or self._alert_at <= 0:
-            raise ValueError(f"monthly_budget_usd and alert_at must be above 0, not {monthly_budget_usd} and {alert_at}.")
+            raise ValueError(
+                f"monthly_budget_usd and alert_at must be above 0, not {monthly_budget_usd} and {alert_at}."
+            )
         self._on_alert = on_alert
         self._tz = tz
         self._clock: Clock = SystemClock() if clock is None else clock

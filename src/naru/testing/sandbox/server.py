@@ -34,8 +34,9 @@ OPENAI = wire.OpenAI()
 class Sandbox:
     """A deterministic upstream for rehearsals. `start` gives its base URL; docs/sandbox.md says what it serves.
 
-    `requests` counts completions asked for (refused ones too), `failed` those ended by a fault, `limited` those of them beyond an `rpm`, `aborted` those whose
-    peer left first, `open_streams` streams now running, `tokens_in` and `tokens_out` what was read and sent. `received`
+    `requests` counts completions asked for (refused ones too), `failed` those ended by a fault, `limited` those of them beyond
+    an `rpm`, `aborted` those whose peer left first, `open_streams` streams now running, `tokens_in` and `tokens_out` what was
+    read and sent. `received`
     keeps the last `kept` requests, none by default.
     """
 
