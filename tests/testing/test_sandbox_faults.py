@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from naru.testing import Sandbox
+from naru.testing import FakeClock, Sandbox
 from naru.testing.sandbox import Behaviour, parse_model
 
 TEXT = "one two three four five six"
@@ -329,3 +329,57 @@ def test_the_sound_form_keeps_the_pace_and_drops_the_faults() -> None:
     assert behaviour.sound == Behaviour(ttft_ms=5, usage="zero", fail_rate=0.5)
     assert behaviour.failing == behaviour
     assert parse_model("echo?fail_rate=1")[1].failing.status == 500
+
+
+# --- busy_rate and rpm ---
+
+
+async def statuses(client: AsyncOpenAI, query: str, count: int) -> list[int]:
+    found = []
+    for _ in range(count):
+        try:
+            await ask(client, query)
+            found.append(200)
+        except openai.APIStatusError as error:
+            found.append(error.status_code)
+    return found
+
+
+async def test_busy_rate_refuses_a_share_of_its_own_beside_the_faults(client: AsyncOpenAI) -> None:
+    found = await statuses(client, "fail_rate=0.3&busy_rate=0.2&retry_after=3&seed=7", 100)
+    assert set(found) == {200, 429, 500}
+    assert 20 <= found.count(500) <= 40
+    assert 10 <= found.count(429) <= 30
+    with pytest.raises(openai.RateLimitError) as caught:
+        await ask(client, "busy_rate=1")
+    assert caught.value.response.headers["retry-after"] == "1"
+
+
+def test_fail_rate_strikes_the_same_requests_with_and_without_busy_rate() -> None:
+    both, one = parse_model("echo?fail_rate=0.3&busy_rate=0.2")[1], parse_model("echo?fail_rate=0.3")[1]
+    assert [both.struck(at).status for at in (0.0, 0.29, 0.31, 0.49, 0.51)] == [500, 500, 429, 429, None]
+    assert [one.struck(at).status for at in (0.0, 0.29, 0.31)] == [500, 500, None]
+
+
+async def test_shares_of_more_than_all_are_refused(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="together at most 1"):
+        await ask(client, "fail_rate=0.6&busy_rate=0.5")
+
+
+async def test_rpm_lets_a_minutes_worth_through_and_then_one_by_one() -> None:
+    clock = FakeClock()
+    sandbox = Sandbox(clock=clock)
+    try:
+        async with AsyncOpenAI(base_url=await sandbox.start(), api_key="none", max_retries=0, timeout=5) as client:
+            assert await statuses(client, "rpm=6", 8) == [200] * 6 + [429] * 2
+            with pytest.raises(openai.RateLimitError) as caught:
+                await ask(client, "rpm=6")
+            assert caught.value.response.headers["retry-after"] == "10"
+            assert sandbox.limited == sandbox.failed == 3
+            clock.advance(10)
+            assert await statuses(client, "rpm=6", 2) == [200, 429]
+            assert await statuses(client, "rpm=7", 1) == [200], "another name has a limit of its own"
+            clock.advance(600)
+            assert await statuses(client, "rpm=6", 7) == [200] * 6 + [429]
+    finally:
+        await sandbox.stop()

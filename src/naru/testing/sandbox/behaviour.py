@@ -67,7 +67,10 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     done: bool = True
     # how often the faults strike
     fail_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
+    busy_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
     seed: int = 0
+    # a limit of its own
+    rpm: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
     @property
     def called_tools(self) -> tuple[str, ...] | None:
@@ -81,9 +84,23 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def failing(self) -> Behaviour:
-        """This with its faults in force; a bare fail_rate means status 500."""
-        named = any(getattr(self, name) != getattr(_NOTHING, name) for name in _FAULTS)
+        """This with its faults in force; a bare fail_rate means status 500. With a busy_rate, `retry_after` is that one's."""
+        names = _FAULTS if self.busy_rate is None else tuple(name for name in _FAULTS if name != "retry_after")
+        named = any(getattr(self, name) != getattr(_NOTHING, name) for name in names)
         return self if named or self.fail_rate is None else msgspec.structs.replace(self, status=500)
+
+    def struck(self, drawn: float) -> Behaviour:
+        """What a number drawn from 0 to 1 makes of it: the faults strike, it is busy, or neither."""
+        if self.fail_rate is None and self.busy_rate is None:
+            return self
+        if drawn < (self.fail_rate or 0.0):
+            return self.failing
+        return self.refusing() if drawn < (self.fail_rate or 0.0) + (self.busy_rate or 0.0) else self.sound
+
+    def refusing(self, wait_s: int | None = None) -> Behaviour:
+        """This, but with status 429 and a `Retry-After`: so many seconds, else what the query says, else one."""
+        wait = (self.retry_after or "1") if wait_s is None else str(wait_s)
+        return msgspec.structs.replace(self.sound, status=429, retry_after=wait)
 
     @property
     def refusal_status(self) -> int | None:
@@ -131,6 +148,8 @@ def parse_model(model: str, path: str = "/v1/chat/completions") -> tuple[str, Be
         raise _bad(f"The model's query: {error}.") from error
     if name == "json" and behaviour.tokens is not None:
         raise _bad("The query key 'tokens' has no meaning for sandbox/json: its length follows from the schema.")
+    if (behaviour.fail_rate or 0.0) + (behaviour.busy_rate or 0.0) > 1:
+        raise _bad("The model's query: fail_rate and busy_rate are shares of the same requests, so together at most 1.")
     _check_calls(name, behaviour)
     return name, behaviour
 

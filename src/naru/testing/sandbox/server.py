@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from urllib.parse import unquote
 
@@ -33,20 +34,24 @@ OPENAI = wire.OpenAI()
 class Sandbox:
     """A deterministic upstream for rehearsals. `start` gives its base URL; docs/sandbox.md says what it serves.
 
-    `requests` counts completions asked for (refused ones too), `failed` those ended by a fault, `aborted` those whose
-    peer left first, `open_streams` streams now running, `tokens_in` and `tokens_out` what was read and sent. `received`
+    `requests` counts completions asked for (refused ones too), `failed` those ended by a fault, `limited` those of them beyond
+    an `rpm`, `aborted` those whose peer left first, `open_streams` streams now running, `tokens_in` and `tokens_out` what was
+    read and sent. `received`
     keeps the last `kept` requests, none by default.
     """
 
     def __init__(self, *, clock: Clock | None = None, kept: int = 0) -> None:
         self.requests = 0
         self.failed = 0
+        self.limited = 0
         self.open_streams = 0
         self.tokens_in = 0
         self.tokens_out = 0
         self._clock: Clock = SystemClock() if clock is None else clock
         self._server = RawServer(self._handle, kept=kept)
         self._draws: dict[str, random.Random] = {}
+        #: When the `rpm` of a model name is whole again, on the monotonic clock.
+        self._full_at_s: dict[str, float] = {}
         self.received = self._server.received
         self.watch = self._server.watch
 
@@ -169,10 +174,26 @@ class Sandbox:
     def _behaviour(self, model: str, path: str) -> tuple[str, Behaviour]:
         """The model's name and what it does this time."""
         name, behaviour = parse_model(model, path)
-        if behaviour.fail_rate is not None:
-            strikes = self._draw(model, behaviour.seed) < behaviour.fail_rate
-            behaviour = behaviour.failing if strikes else behaviour.sound
-        return name, behaviour
+        if behaviour.rpm is not None and (wait_s := self._take(model, behaviour.rpm)) > 0:
+            return name, behaviour.refusing(wait_s)
+        if behaviour.fail_rate is None and behaviour.busy_rate is None:
+            return name, behaviour
+        return name, behaviour.struck(self._draw(model, behaviour.seed))
+
+    def _take(self, model: str, rpm: int) -> int:
+        """One of `rpm` a minute of this model name: that many at once, then one each 60 / rpm seconds. 0 where there was one,
+        else in how many seconds there is."""
+        now_s = self._clock.monotonic()
+        if model not in self._full_at_s:
+            while len(self._full_at_s) >= MAX_SEQUENCES:
+                del self._full_at_s[next(iter(self._full_at_s))]
+        full_at_s = max(self._full_at_s.get(model, now_s), now_s) + 60 / rpm
+        lacking_s = full_at_s - now_s - 60
+        if lacking_s > 1e-6:
+            self.limited += 1
+            return max(1, math.ceil(lacking_s))
+        self._full_at_s[model] = full_at_s
+        return 0
 
     def _draw(self, model: str, seed: int) -> float:
         """The next number of this model name's own sequence: its k-th request fails or not, whatever else runs."""
