@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from tests.harness import Gateway, running
 
 from naru import AsyncNaru, Naru, tool
 from naru.agent.events import Content, Done, ReasoningText, ToolArguments, ToolComplete, UsageSoFar
@@ -30,6 +29,7 @@ from naru.errors import (
     UpstreamUnreachable,
 )
 from naru.testing.http import Exchange, RawServer
+from tests.harness import Gateway, running
 
 COMPARE = "서울과 부산의 날씨를 비교해줘"
 
@@ -378,3 +378,26 @@ async def test_the_synchronous_client_does_the_same(gateway: Gateway) -> None:
 def test_naru_itself_imports_without_the_openai_client() -> None:
     code = "import naru, sys; sys.exit('openai' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_many_prompts_and_a_conversation(gateway: Gateway, client: AsyncNaru, tmp_path: Path) -> None:
+    """Through the client's own doors; what they do is tested in test_fanout and test_conversation."""
+    file = tmp_path / "done.jsonl"
+    outcomes = await client.map(["one", "two"], model="sandbox/echo", resume=file, progress=True, max_tokens=9)
+    assert [outcome.text for outcome in outcomes] == ["one", "two"]
+    assert all(outcome.cost_nano for outcome in outcomes)
+    assert [
+        outcome.was_resumed
+        for outcome in await client.amap(["one", "two"], model="sandbox/echo", resume=file, max_tokens=9)
+    ] == [True] * 2
+    talk = client.conversation("sandbox/echo", system="be brief")
+    assert (await talk.ask("hello")).text == "hello"
+    assert [piece async for piece in talk.stream("a b") if isinstance(piece, str)] == ["a", " b"]
+
+    def use() -> None:
+        with Naru(base_url=gateway.url, api_key=gateway.key, model="sandbox/echo") as plain:
+            assert [outcome.text for outcome in plain.map(["x", "y"])] == ["x", "y"]
+            assert plain.conversation().ask("z").text == "z"
+            assert next(iter(plain.conversation().stream("z"))) == "z"
+
+    await asyncio.to_thread(use)

@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing, nullcontext
+from os import PathLike
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -27,8 +29,13 @@ from naru.agent.tool import Json
 from naru.agent.toolbox import Servers, gathered
 from naru.client import environment
 from naru.client.asking import Messages, RunOptions, asked, messages_of
+from naru.client.conversation import AsyncConversation, Conversation
 from naru.client.endpoint import Endpoint, new_client
+from naru.client.fanout import FanOut, Prompt, fan_out
 from naru.client.portal import Portal
+from naru.client.progress import progress_bar
+from naru.client.reply import Outcome
+from naru.clock import SystemClock
 from naru.errors import BadRequest
 from naru.protocol.messages import Event
 
@@ -98,6 +105,42 @@ class AsyncNaru:
             async for event in events:
                 yield event
 
+    async def map(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        model: str = "",
+        rpm: int | None = None,
+        tpm: int | None = None,
+        concurrency: int = 32,
+        retries: int = 5,
+        give_up_s: float = 600.0,
+        resume: str | PathLike[str] | None = None,
+        progress: bool = False,
+        **fields: Any,
+    ) -> list[Outcome]:
+        """Thousands of prompts, as fast as the limits allow: results in order, errors in place.
+
+        A prompt is a text, a list of messages, or a body of chat completions; `fields` are for all of them. `rpm` and `tpm` are
+        learned from the endpoint's headers where they are not given. `resume`: a file of JSON lines; what is in it is not asked
+        again. `progress`: a bar on stderr. For the rest see fanout.FanOut.
+        """
+        options = FanOut(
+            model=model or self.model or None, shared=fields, rpm=rpm, tpm=tpm, concurrency=concurrency, retries=retries,
+            give_up_s=give_up_s, resume=resume,
+        )  # fmt: skip
+        # Its own retries would not know of the pace.
+        once = Endpoint(self.openai.with_options(max_retries=0))
+        clock = SystemClock()
+        with progress_bar(clock) if progress else nullcontext() as observe:
+            return await fan_out(prompts, once.reply, options, clock, random.random, observe)
+
+    amap = map
+
+    def conversation(self, model: str = "", **options: Any) -> AsyncConversation:
+        """One that remembers, and sends what fits: see AsyncConversation (`system`, `context_tokens`, `summarize` …)."""
+        return AsyncConversation(self._endpoint.reply, model or self.model, stream=self._endpoint.pieces, **options)
+
     async def _named(self, model: str) -> str:
         if model or self.model:
             return model or self.model
@@ -166,6 +209,20 @@ class Naru:
     ) -> Iterator[RunEvent]:
         """See AsyncNaru.stream. Whoever stops listening stops the run."""
         return self._portal.iterate(self._async.stream(prompt, model=model, tools=tools, **options))
+
+    def map(self, prompts: Iterable[Prompt], **options: Any) -> list[Outcome]:
+        """See AsyncNaru.map."""
+        return self._portal.call(self._async.map(prompts, **options))
+
+    def conversation(self, model: str = "", **options: Any) -> Conversation:
+        """See AsyncNaru.conversation."""
+        endpoint = Endpoint(self._async.openai)
+        return Conversation(
+            lambda body: self._portal.call(endpoint.reply(body)),
+            model or self._async.model,
+            stream=lambda body: self._portal.iterate(endpoint.pieces(body)),
+            **options,
+        )
 
     @property
     def chat(self) -> Any:

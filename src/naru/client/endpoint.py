@@ -14,8 +14,9 @@ from naru.agent.reading import QUIRKS, AnswerReader, said
 from naru.agent.run import nano_of
 from naru.agent.tool import Json
 from naru.client.errors import explained, is_unknown_model, with_nearest
+from naru.client.reply import Reply
 from naru.errors import NaruError, Unauthorized
-from naru.protocol.messages import Event
+from naru.protocol.messages import Event, TextDelta
 from naru.protocol.openai_chat import OPENAI_CHAT
 
 _OWN = frozenset({"model", "messages", "stream"})
@@ -48,14 +49,22 @@ class Endpoint:
             yield event
         yield reader.said()
 
-    async def whole(self, body: Json, timeout_s: float | None = None) -> tuple[Said, Mapping[str, str]]:
-        """(an answer in one piece, the response's headers with small names)."""
-        async with self.errors(body["model"], timeout_s):
-            raw = await self.openai.chat.completions.with_raw_response.create(**_arguments(body, timeout_s))
-        response = OPENAI_CHAT.decode_response(raw.content, QUIRKS)
+    async def reply(self, body: Json) -> Reply:
+        """An answer in one piece."""
+        async with self.errors(body["model"]):
+            raw = await self.openai.chat.completions.with_raw_response.create(**_arguments(body, None))
         headers = {name.lower(): value for name, value in raw.headers.items()}
         cost = headers.get("x-naru-cost-usd")
-        return said(response, None if cost is None else nano_of(cost)), headers
+        answer = said(OPENAI_CHAT.decode_response(raw.content, QUIRKS), None if cost is None else nano_of(cost))
+        return reply_of(answer, headers)
+
+    async def pieces(self, body: Json) -> AsyncIterator[str | Reply]:
+        """The text as it comes, then the Reply."""
+        async for event in self.stream(body):
+            if isinstance(event, Said):
+                yield reply_of(event, {})
+            elif isinstance(event, TextDelta) and event.text:
+                yield event.text
 
     @asynccontextmanager
     async def _opened(self, body: Json, timeout_s: float | None) -> AsyncIterator[Any]:
@@ -95,6 +104,18 @@ def new_client(base_url: str, api_key: str, timeout_s: float | None, **options: 
     if timeout_s is not None:
         options["timeout"] = timeout_s
     return openai.AsyncOpenAI(base_url=base_url, api_key=api_key, **options)
+
+
+def reply_of(answer: Said, headers: Mapping[str, str]) -> Reply:
+    message = answer.message
+    return Reply(
+        text=str(message.get("content") or ""),
+        message=message,
+        reasoning=str(message.get("reasoning_content") or ""),
+        usage=answer.usage,
+        cost_nano=answer.cost_nano,
+        headers=headers,
+    )
 
 
 def _arguments(body: Json, timeout_s: float | None) -> Json:

@@ -4,6 +4,7 @@ those of naru.errors; the original stays as the cause."""
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 
 import openai
@@ -81,7 +82,7 @@ def _said(error: openai.APIStatusError) -> str:
 
 
 def _patience(wait_s: float | None) -> str:
-    when = f"Try again in {wait_s:g} s" if wait_s else "Try again later"
+    when = f"Try again in {math.ceil(wait_s)} s" if wait_s else "Try again later"
     return f"{when}; client.map(prompts, rpm=…) paces itself."
 
 
