@@ -213,7 +213,7 @@ async def test_an_http_server_that_is_killed_in_mid_call_is_asked_again_when_it_
             await call
     # The first of these may be what finds out that the old connection is gone.
     for _ in range(2):
-        with pytest.raises(ToolError, match="cannot be reached|was lost|failed 2 times in a row") as caught:
+        with pytest.raises(ToolError, match=r"cannot be reached|was lost|failed 2 times in a row") as caught:
             await server.call("add", {"a": 1, "b": 2})
     assert caught.value.may_retry
     async with http_server(tmp_path, port):
