@@ -108,7 +108,7 @@ def test_whatever_happens_in_whatever_order_the_figures_hold(data: st.DataObject
             if tokens[ticket.number][0] > now - WINDOW_NS:
                 tokens[ticket.number][1] = used
             if end == "answered":
-                pace.answered(ticket, used, data.draw(HEADERS))
+                pace.answered(ticket, used, data.draw(HEADERS), now)
             elif end == "refused":
                 hold = data.draw(st.sampled_from([0, S, 90 * S]))
                 pace.refused(ticket, hold, now, lacks_place=data.draw(st.booleans()))
@@ -159,7 +159,7 @@ def let_go_at(pace: Pace, now: int) -> int:
 def test_room_that_the_server_told_is_used_at_once_and_its_rate_after_that() -> None:
     pace = Pace(None, None, 1_000, 0)
     first = pace.let_go(1, 0)
-    pace.answered(first, 1, told(600, 20, "58s"))
+    pace.answered(first, 1, told(600, 20, "58s"), 0)
     assert let_go_at(pace, 0) == 20
     assert pace.wait_ns(1, 0) == S // 10
     assert let_go_at(pace, S) == 10
@@ -168,33 +168,43 @@ def test_room_that_the_server_told_is_used_at_once_and_its_rate_after_that() -> 
 def test_what_was_let_go_meanwhile_is_taken_off_the_room_told() -> None:
     pace = Pace(None, None, 1_000, 0)
     first, *_ = [pace.let_go(1, 0) for _ in range(4)]
-    pace.answered(first, 1, told(600, 20, "58s"))
+    pace.answered(first, 1, told(600, 20, "58s"), 0)
     assert let_go_at(pace, 0) == 17
 
 
 def test_a_bucket_of_one_that_told_nothing_for_a_while_is_followed_exactly() -> None:
     """An answer that comes late tells what was left when its request came; the bucket has been emptied again since."""
     pace = Pace(None, None, 1_000, 0)
-    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "100ms"))
+    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "100ms"), 0)
     late = pace.let_go(1, S)
     pace.let_go(1, 9 * S)
-    pace.answered(late, 1, told(600, 0, "100ms"))
+    pace.answered(late, 1, told(600, 0, "100ms"), 9 * S)
     assert pace.wait_ns(1, 9 * S + S // 20) == S // 20
 
 
 def test_an_answer_to_an_earlier_request_says_nothing_new() -> None:
     pace = Pace(None, None, 1_000, 0)
     first, second = pace.let_go(1, 0), pace.let_go(1, 0)
-    pace.answered(second, 1, told(600, 2, "59s"))
-    pace.answered(first, 1, told(600, 500, "10s"))
+    pace.answered(second, 1, told(600, 2, "59s"), 0)
+    pace.answered(first, 1, told(600, 500, "10s"), 0)
     assert let_go_at(pace, 0) == 2
 
 
 def test_a_bucket_of_one_is_not_filled_beyond_one() -> None:
     """`rpm = 600, burst = 1`: remaining 0 after each, whole again in 100 ms."""
     pace = Pace(None, None, 1_000, 0)
-    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "100ms"))
+    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "100ms"), 0)
     assert let_go_at(pace, 50 * S) == 1
+
+
+def test_an_answer_that_took_long_does_not_bring_its_time_twice() -> None:
+    """Naru tells what is left when the answer leaves; counted from when the request was let go it would be too much."""
+    pace = Pace(None, None, 1_000, 0)
+    pace.answered(pace.let_go(1, 0), 1, told(600, 0, "60s"), 0)
+    slow = pace.let_go(1, S)
+    assert let_go_at(pace, S) == 9
+    pace.answered(slow, 1, told(600, 50, "55s"), 6 * S)
+    assert let_go_at(pace, 6 * S) == 51
 
 
 def test_a_hold_keeps_everybody_back_until_its_end() -> None:
@@ -208,7 +218,7 @@ def test_without_a_limit_the_lanes_grow_until_a_refusal_and_are_cut_once_for_it(
     pace = Pace(None, None, 64, 0)
     assert pace.lanes == 4
     for _ in range(20):
-        pace.answered(pace.let_go(1, 0), 1, {})
+        pace.answered(pace.let_go(1, 0), 1, {}, 0)
     assert pace.lanes == 24
     tickets = [pace.let_go(1, 0) for _ in range(24)]
     for ticket in tickets:
@@ -216,7 +226,7 @@ def test_without_a_limit_the_lanes_grow_until_a_refusal_and_are_cut_once_for_it(
     assert pace.lanes == 16
     assert pace.wait_ns(1, 0) == 2 * S, "nobody said how long"
     for _ in range(17):
-        pace.answered(pace.let_go(1, 2 * S), 1, {})
+        pace.answered(pace.let_go(1, 2 * S), 1, {}, 2 * S)
     assert pace.lanes == 17
 
 
@@ -229,5 +239,5 @@ def test_where_the_server_refuses_what_the_caller_allows_the_rate_falls_and_come
     assert slow > 2 * WINDOW_NS // 600
     for _ in range(200):
         now += pace.wait_ns(1, now) or 0
-        pace.answered(pace.let_go(1, now), 1, {})
+        pace.answered(pace.let_go(1, now), 1, {}, now)
     assert pace.wait_ns(1, now) <= WINDOW_NS // 600  # type: ignore[operator]

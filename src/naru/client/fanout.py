@@ -267,7 +267,7 @@ class _Run:
             self._woken.set()
 
     def _answered(self, prompt: _Prompt, ticket: Ticket, reply: Reply) -> None:
-        self._pace.answered(ticket, reply.usage.total, reply.headers)
+        self._pace.answered(ticket, reply.usage.total, reply.headers, self._now_ns())
         self._output += OUTPUT_WEIGHT * (reply.usage.output - self._output)
         self._counts["tokens"] += reply.usage.total
         self._counts["cost_nano"] += reply.cost_nano or 0

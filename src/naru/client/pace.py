@@ -110,8 +110,9 @@ class Allowance:
 class Told:
     """A limit as the server last told it: `limit` a minute, and how much is left of it.
 
-    The room told is what was left when the request came there, a little after it was let go; what was let go after it is
-    counted on from there.
+    The room told is what was left when the request came there (OpenAI), or when its answer left (Naru): nobody says which. So
+    the first is taken as of now, without what was let go after the request; and later ones are counted on from when the
+    request was let go, but to no more than what we had counted ourselves and came back with the answer.
     Whether room comes back steadily (OpenAI, Naru) or all at once when the minute ends is not said; it is taken to come
     back steadily, up to what `reset` shows the bucket to hold. A server of the other kind refuses a few and says `retry-after`.
     """
@@ -131,20 +132,24 @@ class Told:
     def is_known(self) -> bool:
         return self._limit > 0
 
-    def hear(self, said: Said, ticket: Ticket) -> None:
-        """`ticket` is the request that was answered."""
+    def hear(self, said: Said, ticket: Ticket, back: int, now_ns: int) -> None:
+        """`ticket` is the request that was answered; `back` how much of its cost may have come back."""
         if ticket.number <= self._heard:
             return  # the answers came in another order; a later one has said more
+        counted = self._now(now_ns) + back * MINUTE_NS if self._limit else None
         self._heard = ticket.number
         self._limit = said.limit
         refill = said.limit if said.reset_ns is None else -(-said.reset_ns * said.limit // MINUTE_NS)
         self._size = max(1, min(said.limit, said.remaining + refill))
         self._have = min(said.remaining, self._size) * MINUTE_NS
-        self._at_ns = ticket.at_ns
         while self._later and self._later[0][0] <= ticket.number:
             self._later.popleft()
+        self._at_ns = now_ns if counted is None else ticket.at_ns
         for _, at_ns, cost in self._later:
-            self._spend(cost, at_ns)
+            self._spend(cost, now_ns if counted is None else at_ns)
+        if counted is not None:
+            self._have = min(self._now(now_ns), counted)
+            self._at_ns = now_ns
 
     def wait_ns(self, cost: int, now_ns: int) -> int:
         if not self._limit:
@@ -256,17 +261,17 @@ class Pace:
             self._tokens.take(tokens, ticket.number, now_ns)
         return ticket
 
-    def answered(self, ticket: Ticket, tokens: int, headers: Mapping[str, str]) -> None:
+    def answered(self, ticket: Ticket, tokens: int, headers: Mapping[str, str], now_ns: int) -> None:
         """`tokens` is what was used; `headers` have lower-case names."""
         self._end(ticket, tokens)
         self._lanes.grow()
         if self._requests is not None:
             self._requests.rate = min(1.0, self._requests.rate + RATE_GROWTH)
         if (said := said_of(headers, "requests")) is not None:
-            self._told_requests.hear(said, ticket)
+            self._told_requests.hear(said, ticket, 1, now_ns)  # one: what others gave back is found step by step
             self._lanes.open()
         if (said := said_of(headers, "tokens")) is not None:
-            self._told_tokens.hear(said, ticket)
+            self._told_tokens.hear(said, ticket, ticket.tokens, now_ns)
 
     def refused(self, ticket: Ticket, hold_ns: int, now_ns: int, *, lacks_place: bool) -> None:
         """The server has no room, and wants nobody for `hold_ns`. `lacks_place`: too many were under way, whatever the rate."""
