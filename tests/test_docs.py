@@ -30,7 +30,11 @@ PAGES = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part in SKIPPED or part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-TWINS = [("README.md", "README.ko.md"), ("docs/quickstart.md", "docs/quickstart.ko.md")]
+TWINS = [
+    ("README.md", "README.ko.md"),
+    ("docs/quickstart.md", "docs/quickstart.ko.md"),
+    ("docs/sdk.md", "docs/sdk.ko.md"),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 NO_STATUS = "—"
@@ -289,3 +293,22 @@ async def test_the_first_page_does_what_it_shows(tmp_path: Path) -> None:
         table = (ROOT / "docs/operations.md").read_text()
         assert [name for name, kind in kinds if f"| `{name}` | {kind} |" not in table] == []
         assert set(re.findall(r"^\| `(naru_\w+)`", table, re.MULTILINE)) == {name for name, _ in kinds}
+
+
+async def test_the_page_of_the_sdk_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Its blocks are one program; the Korean page has the same ones."""
+    async with serving(tmp_path) as gateway:
+        program = tmp_path / "sdk.py"
+        program.write_text("\n".join(blocks(ROOT / "docs/sdk.md", "python")))
+        made = {"NARU_API_KEY": gateway.key, "NARU_BASE_URL": f"http://127.0.0.1:{gateway.port}"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(program), env={**environment(gateway.home), **made}, cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, failure = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0, failure.decode()
+    lines = printed.decode().splitlines()
+    assert lines[0].startswith("안녕하세요! ")
+    assert any(line.endswith("max_turns ['get_current_weather']") for line in lines)
+    assert "done" in lines
+    assert lines[-5:] == ["one", "two", "three", "안녕하세요!", "또 만나요"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -318,6 +318,7 @@ def comparison(random: Random, language: str, invented: float) -> str:
     """An answer whose last line names one of its cities."""
     while True:
         ask = _weather(random, language, invented)
+        ask = replace(ask, unit=ask.unit or random.choices(("", "fahrenheit"), (3, 1))[0])
         found = [result(random, ask, number) for number in range(len(ask.cities))]
         lines = answer(ask, found).split("\n")
         if len(lines) > len(ask.cities) and ": " in lines[-1]:

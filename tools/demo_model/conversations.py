@@ -95,7 +95,7 @@ class Maker:
                 return made
 
     def _kind(self, schema: asks.Schema) -> str:
-        kinds = {"small_talk": 2, "other": 4, "weather": 8 if schema.weather else 1.5, "sum": 4 if schema.sums else 1}
+        kinds = {"small_talk": 3, "other": 4, "weather": 8 if schema.weather else 1.5, "sum": 4 if schema.sums else 1}
         if schema.weather and schema.sums:
             kinds["both"] = 1
         return self.random.choices(list(kinds), list(kinds.values()))[0]

@@ -33,7 +33,7 @@ STEPS = 4500
 LESSONS = ((2048, 600), (2048, 600), (4096, 500))
 #: Steps spent on comparisons alone, and how many steps of the conversations pass before they are had again.
 COMPARING = 700
-COMPARING_AGAIN = 8
+COMPARING_AGAIN = 6
 #: Of the tokens of a level, this part has to be right before the next one.
 MASTERED = 0.985
 BATCH_TOKENS = 4096
@@ -165,11 +165,12 @@ class Course(Struct, frozen=True):
 
 def train(out: Path, course: Course) -> None:
     torch.manual_seed(course.seed + course.since)
-    tokenizer = own_tokenizer.train(course.seed)
     if course.since:
+        tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
         model = Qwen3ForCausalLM.from_pretrained(out, dtype=torch.float32)
         optimizer = optimizer_of(model)
     else:
+        tokenizer = own_tokenizer.train(course.seed)
         template = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
         own_tokenizer.save(tokenizer, out, template)
         model = new_model(own_tokenizer.VOCABULARY, tokenizer.token_to_id("<|im_end|>"))
