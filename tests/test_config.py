@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from naru import config_engines, config_schema
+from naru.agent.builtin.registry import builtin
 from naru.config import Secret, Settings, environment_names, load_settings
 from naru.config_schema import SECTIONS
 from naru.errors import ConfigError
@@ -96,6 +97,11 @@ def test_every_variable_of_the_table_is_read() -> None:
         "NARU_ALERTS_WEBHOOK": ("https://ops.example.com/?token=x", Secret("https://ops.example.com/?token=x")),
         "NARU_ALERTS_SECRET": ("s", Secret("s")),
         "NARU_ALERTS_ALLOW_PRIVATE": ("yes", True),
+        "NARU_AGENT_TOOLS": ("weather, calculator", ("weather", "calculator")),
+        "NARU_AGENT_MAX_TURNS": ("3", 3),
+        "NARU_AGENT_MAX_SECONDS": ("30", 30.0),
+        "NARU_AGENT_MAX_TOTAL_TOKENS": ("1000", 1000),
+        "NARU_AGENT_MAX_COST_USD": ("0.5", Decimal("0.5")),
     }
     assert texts.keys() == environment_names().keys()
     settings = load_settings(None, BASE | {name: text for name, (text, _) in texts.items()}, {})
@@ -685,6 +691,24 @@ def documented_rows() -> dict[str, list[str]]:
         re.split(r"(?<!\\)\|", line)[1:-1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line[:2] == "| "
     )
     return {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("tools", "words"),
+    [
+        ('["wether"]', r"agent.tools\[0\]: is no tool: 'wether'.*did you mean weather"),
+        ('["files"]', r"agent.tools\[0\]: is no tool: 'files'"),
+        ('["weather", "weather"]', r"agent.tools\[1\]: names weather a second time"),
+    ],
+)
+def test_tools_for_callers_are_there(tools: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(f"[agent]\ntools = {tools}")
+
+
+def test_tools_that_a_gateway_may_offer_exist_and_are_one_each() -> None:
+    """The configuration knows their names without the packages that they need."""
+    assert all(len(builtin(name)) == 1 for name in config_schema.HOSTED_TOOLS)
 
 
 def setting_keys() -> set[str]:

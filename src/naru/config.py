@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Container, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -294,8 +294,11 @@ def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
 
 
 def _typed(kind: Any, text: str) -> object:
-    """A variable's text as TOML would have given it; what does not fit stays text, and the reader says so."""
+    """A variable's text as TOML would have given it, a list's items between commas; what does not fit stays text, and the reader
+    says so."""
     plain, _ = bare(without_none(kind))
+    if get_origin(plain) is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
     try:
         if plain is bool:
             return YES_NO.get(text.lower(), text)
