@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import openai
 import pytest
 
 from naru.testing.http import Exchange, RawServer
+from tests.agent.test_mcp import PROGRAM, http_server, started
 from tests.harness import Gateway, another_key, running
 
 CONFIG = """
@@ -232,6 +237,41 @@ async def test_requests_that_name_no_tools_go_the_usual_way(gateway: Gateway) ->
     assert spoken.choices[0].message.content == 'say "naru"'
 
 
+# --- An MCP server --------------------------------------------------------------------------------------------------
+
+
+async def test_a_tool_server_that_is_killed_in_mid_call_is_told_of_and_back_for_the_next_run(tmp_path: Path) -> None:
+    """Over stdio and over HTTP at once: the one dies in the middle of a call, the other is not disturbed."""
+    async with http_server(tmp_path) as (_, port):
+        program = json.dumps([sys.executable, str(PROGRAM), str(tmp_path)])
+        servers = f"""
+            [mcp.local]
+            command = {program}
+            include = ["waits", "add"]
+            [mcp.far]
+            url = "http://127.0.0.1:{port}/mcp"
+            include = ["add"]
+        """
+        both = (
+            *call("local__waits", '{"name": "lost"}', "one")["tool_calls"],
+            {**call("far__add", '{"a": 1, "b": 2}', "two")["tool_calls"][0], "index": 1},
+        )
+        turns = ({"tool_calls": both}, {"content": "lost"}, call("local__add", '{"a": 2, "b": 2}'), {"content": "4"})
+        config = CONFIG.replace('["weather", "calculator"]', '["local", "far"]') + servers
+        async with scripted(tmp_path, *turns, config=config) as (gateway, asked):
+            want: Any = {"model": "m", "extra_body": {"naru": {"tools": ["local", "far"]}}}
+            run = asyncio.create_task(ask(gateway, **want))
+            os.kill(await started(tmp_path, "lost"), signal.SIGKILL)
+            assert (await run).choices[0].message.content == "lost"
+            told = {each["tool_call_id"]: each["content"] for each in asked[1]["messages"] if each["role"] == "tool"}
+            assert told["one"].startswith("local was lost before it answered")
+            assert told["two"] == "3"
+            assert (await ask(gateway, **want)).choices[0].message.content == "4"
+            assert asked[3]["messages"][-1]["content"] == "4"
+            entries = await gateway.entries()
+        assert [entry.outcome for entry in entries] == ["completed"] * 4
+
+
 # --- A scripted upstream --------------------------------------------------------------------------------------------
 
 
@@ -244,8 +284,9 @@ def call(name: str, arguments: str, id: str = "c1") -> dict[str, Any]:
 class scripted:
     """(gateway, what its upstream was asked): `deltas` are its answers in turn, the last one for ever; None breaks off."""
 
-    def __init__(self, home: Path, *deltas: dict[str, Any] | None) -> None:
+    def __init__(self, home: Path, *deltas: dict[str, Any] | None, config: str = CONFIG) -> None:
         self.home = home
+        self.config = config
         self.deltas = list(deltas)
         self.asked: list[Any] = []
         self.server = RawServer(self.handle)
@@ -254,7 +295,7 @@ class scripted:
         url = await self.server.start()
         provider = f'\n[providers.up]\nkind = "custom"\nbase_url = "{url}/v1"\nallow_private = true\napi_key = "x"\n'
         model = '[models.m]\ndeployments = [{ provider = "up", model = "m" }]\nprice = { input = 1, output = 1 }\n'
-        self.running = running(self.home, CONFIG + provider + model)
+        self.running = running(self.home, self.config + provider + model)
         return await self.running.__aenter__(), self.asked
 
     async def __aexit__(self, *error: Any) -> None:
