@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from urllib.parse import SplitResult
 
-#: inet_aton reads 0x7f.1 and 2130706433 as addresses; whoever writes those hides something.
-ODD_ADDRESS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*", re.IGNORECASE)
+from naru import addresses
 
 
 def url_problem(url: SplitResult, host: str, takes_query: bool = False) -> str:
@@ -20,7 +18,7 @@ def url_problem(url: SplitResult, host: str, takes_query: bool = False) -> str:
         return "must not have a query or a fragment"
     if not host or url.port == 0:
         return "has no host"
-    if ODD_ADDRESS.fullmatch(host) and _address(host) is None:
+    if addresses.is_odd(host):
         return f"{host} is neither a name nor an address in plain form"
     return ""
 
@@ -42,4 +40,4 @@ def is_loopback(host: str) -> bool:
 def is_private(host: str) -> bool:
     """For literal addresses and localhost; what a name resolves to is checked when connecting."""
     address = _address(host)
-    return is_loopback(host) or (address is not None and not address.is_global)
+    return is_loopback(host) or (address is not None and addresses.is_private(host))

@@ -60,7 +60,7 @@ def _line(path: tuple[str | int, ...], details: list[ErrorDetails], parameters: 
         return f"{shown} is missing.{_about(path, parameters)}"
     if first["type"] in _UNKNOWN:
         return f"{shown} is not a parameter.{_known(path, parameters)}"
-    wanted = " or ".join(dict.fromkeys(_wanted(detail["msg"]) for detail in details))
+    wanted = " or ".join(dict.fromkeys(_wanted(detail["msg"]) for detail in details)).replace(" or should be ", " or ")
     return f"{shown}: {wanted}; it was {_cut(first['input'])}"
 
 

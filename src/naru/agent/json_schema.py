@@ -149,7 +149,9 @@ def _tidied(schema: Json) -> Json:
         del schema["format"]
     if "properties" in schema:
         schema["properties"] = {name: _without_null(inner) for name, inner in schema["properties"].items()}
-    return _same_items(schema)
+    schema = _same_items(schema)
+    first = {key: schema[key] for key in ("type", "description") if key in schema}
+    return first | schema  # read from left to right: what it is, then its parts
 
 
 def _without_null(schema: Json) -> Json:

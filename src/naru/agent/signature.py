@@ -93,8 +93,15 @@ class ForModels(GenerateJsonSchema):
         number: JsonSchemaValue = super().decimal_schema(schema)["anyOf"][0]
         return number
 
+    def named_tuple_schema(self, schema: Any) -> JsonSchemaValue:
+        """A NamedTuple is an object, whose fields have names, rather than an array of places: pydantic 2.14 and later."""
+        fields = schema["fields"]
+        required = [field["name"] for field in fields if field["schema"]["type"] != "default"]
+        properties = {field["name"]: self.generate_inner(field["schema"]) for field in fields}
+        return {"type": "object", "properties": properties, "required": required}
+
     def arguments_schema(self, schema: core_schema.ArgumentsSchema) -> JsonSchemaValue:
-        """A NamedTuple is an object, whose fields have names, rather than an array of places."""
+        """The same for pydantic before 2.14."""
         named = [each for each in schema["arguments_schema"] if each.get("mode") != "positional_only"]
         if len(named) < len(schema["arguments_schema"]) or "var_args_schema" in schema:
             return super().arguments_schema(schema)
@@ -195,10 +202,11 @@ def _modern_dict(hint: Any, inside: tuple[Any, ...]) -> Any:
         raise TypeError(f"{hint.__name__} contains itself. Take TypedDict from typing_extensions, which can say so.")
     fields: dict[str, Any] = {}
     for key, own in typing.get_type_hints(hint, include_extras=True).items():
-        while get_origin(own) in (Required, NotRequired):
-            own = get_args(own)[0]
-        held = modern(own, (*inside, hint))
-        fields[key] = Required[held] if key in hint.__required_keys__ else NotRequired[held]
+        said = get_origin(own)
+        held = modern(get_args(own)[0] if said in (Required, NotRequired) else own, (*inside, hint))
+        # __required_keys__ misses what is written as text, which all is under `from __future__ import annotations`.
+        is_required = said is Required or (said is not NotRequired and key in hint.__required_keys__)
+        fields[key] = Required[held] if is_required else NotRequired[held]
     make: Any = typing_extensions.TypedDict
     rebuilt = make(hint.__name__, fields)
     rebuilt.__doc__ = hint.__doc__

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from naru.addresses import is_private
 from naru.errors import ConfigError, UpstreamUnreachable
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
@@ -71,14 +72,6 @@ async def system_resolver(host: str, port: int) -> list[str]:
     """getaddrinfo in the loop's thread pool."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def is_private(address: str) -> bool:
-    """Whether an IP address is not a public unicast one: loopback, link-local (cloud metadata), RFC 1918, CGNAT, ULA …"""
-    ip = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return not ip.is_global or ip.is_multicast
 
 
 class Proxies(msgspec.Struct, frozen=True):
