@@ -69,6 +69,8 @@ class View:
         self._names: dict[int, str] = {}
         self._arguments: dict[int, str] = {}
         self._open = 0
+        #: Whether the results of this turn are told apart by name, its last one too.
+        self._several = False
 
     def feed(self, event: RunEvent, now: float) -> list[Shown]:
         """What is finished with this."""
@@ -99,9 +101,6 @@ class View:
             self._since = now
             return self.close(now)
         return []
-
-    #: Whether the results of this turn are told apart by name, its last one too.
-    _several = False
 
     def close(self, now: float) -> list[Shown]:
         return [*self._thought(now), *map(Prose, self._blocks.close())]
