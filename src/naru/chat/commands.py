@@ -18,8 +18,14 @@ Json = dict[str, Any]
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "model": ("[NAME]", "Another model; without a name, those that there are."),
-        "tools": ("[NAMES|off]", "Which tools the model may call, comma-separated; without a name, those that there are."),
-        "think": ("[N|on|off|show]", "Thinking: a budget of N tokens, on, off, toggled; show prints the last thoughts whole."),
+        "tools": (
+            "[NAMES|off]",
+            "Which tools the model may call, comma-separated; without a name, those that there are.",
+        ),
+        "think": (
+            "[N|on|off|show]",
+            "Thinking: a budget of N tokens, on, off, toggled; show prints the last thoughts whole.",
+        ),
         "system": ("[TEXT|off]", "The system prompt; without a text, the present one."),
         "image": ("PATH", "Attach a picture to the next message."),
         "retry": ("", "Ask the last message again; the old answer is dropped."),

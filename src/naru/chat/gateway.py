@@ -70,6 +70,8 @@ class Answering:
         self._hooks = hooks
         self._drawing = asyncio.Lock()
         self._state: State | None = None
+        #: What the endpoint said, where it failed.
+        self.failure: NaruError | None = None
         self._text = self._thoughts = ""
 
     async def run(self, chat: Chat, message: Json) -> Turn:
@@ -84,7 +86,7 @@ class Answering:
         except asyncio.CancelledError:
             error = STOPPED
         except NaruError as failure:
-            error = failure.message
+            self.failure, error = failure, failure.message
         finally:
             ticking.cancel()
             self._screen.end(time.monotonic())

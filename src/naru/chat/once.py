@@ -12,12 +12,13 @@ from naru.chat.conversation import Chat, Json, Turn, dollars, text_of
 from naru.chat.gateway import STOPPED, Answering, Gateway, Hooks
 from naru.chat.permission import Permission
 from naru.chat.screen import Screen
+from naru.errors import NaruError
 
 
 async def ask(
     gateway: Gateway, screen: Screen, chat: Chat, message: Json, save: Callable[[Turn], None] | None, *, can_ask: bool
-) -> Turn:
-    """`can_ask`: somebody sits at the terminal who can allow a call. Ctrl-C stops the answer."""
+) -> tuple[Turn, NaruError | None]:
+    """The turn, and what the endpoint said where it failed. `can_ask`: somebody sits at the terminal who can allow a call. Ctrl-C stops the answer."""
     running: list[asyncio.Task[Turn]] = []
 
     def stop() -> None:
@@ -28,7 +29,7 @@ async def ask(
     answering = Answering(gateway, screen, Hooks(permission.ask if can_ask else None, save))
     running.append(asyncio.create_task(answering.run(chat, message)))
     with _on_interrupt(stop):
-        return await running[0]
+        return await running[0], answering.failure
 
 
 def was_stopped(turn: Turn) -> bool:
@@ -39,7 +40,11 @@ def as_json(turn: Turn) -> Json:
     """What --json prints. `error` is there only where something went wrong."""
     answers = [each for each in turn.messages if each["role"] == "assistant"]
     results = {each["tool_call_id"]: text_of(each) for each in turn.messages if each["role"] == "tool"}
-    calls = [(call, call.get("function") or call.get("custom") or {}) for each in answers for call in each.get("tool_calls") or []]
+    calls = [
+        (call, call.get("function") or call.get("custom") or {})
+        for each in answers
+        for call in each.get("tool_calls") or []
+    ]
     return {
         "model": turn.model,
         "text": text_of(answers[-1]) if answers else "",

@@ -115,7 +115,9 @@ def tail_lines(console: Console, tail: Tail, width: int) -> list[str]:
     if tail.kind == "calling":
         called = Text.assemble((f"{frame} ", "chat.call"), (tail.text, "chat.note"))
         return lines_of(console, called, width)
-    head = lines_of(console, Text(f"{frame}{' thinking' if tail.kind == 'thinking' else ''}{seconds}", "chat.note"), width)
+    head = lines_of(
+        console, Text(f"{frame}{' thinking' if tail.kind == 'thinking' else ''}{seconds}", "chat.note"), width
+    )
     if tail.kind == "waiting":
         return head
     # Of long thoughts only the end can be on the screen: no more of them has to be wrapped.

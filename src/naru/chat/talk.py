@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from naru.chat.store import Store
 from naru.errors import BadRequest, NaruError, NotFound
 
 LISTED = 15
-Make = Callable[[Choices, Callable[[], str]], Prompt]
 
 
 class Talk:
@@ -37,7 +36,7 @@ class Talk:
 
     def __init__(self, gateway: Gateway, screen: Screen, store: Store, chat: Chat, known: list[str]) -> None:
         self._gateway = gateway
-        self._screen = screen
+        self.screen = screen
         self._store = store
         self._known = known
         self.chat = chat
@@ -55,6 +54,12 @@ class Talk:
             "tools": lambda: tools.known(self._gateway.client.mcp),
             "load": self._store.names,
         }
+
+    def attach(self, paths: Sequence[Path]) -> None:
+        """To the next message. Raises BadRequest."""
+        for path in paths:
+            self._attached.append(attach.read(path))
+            self.screen.note(f"{attach.shown(self._attached[-1])}; it goes with the next message")
 
     def below(self) -> str:
         """The line under the prompt."""
@@ -79,13 +84,13 @@ class Talk:
                 if was_interrupted:
                     break
                 was_interrupted = True
-                self._screen.note("Ctrl-C again, or Ctrl-D, ends the chat.")
+                self.screen.note("Ctrl-C again, or Ctrl-D, ends the chat.")
                 continue
             was_interrupted = False
             if not await self.take(line):
                 break
         if self.chat.turns:
-            self._screen.note(f"Kept as {self.chat.name}: naru chat --continue goes on.")
+            self.screen.note(f"Kept as {self.chat.name}: naru chat --continue goes on.")
 
     async def take(self, line: str) -> bool:
         """One line of the user's; False ends the chat. What goes wrong is said."""
@@ -96,17 +101,17 @@ class Talk:
             if read is not None:
                 await self.send(self._message(read.text))
         except NaruError as error:
-            self._screen.error(error.message)
+            self.screen.error(error.message)
         return True
 
     def _greet(self) -> None:
         others = f" (of {len(self._known)}: /model)" if len(self._known) > 1 else ""
-        self._screen.note(f"{self.chat.model}{others} · {self._gateway.where} · /help, Ctrl-D ends")
+        self.screen.note(f"{self.chat.model}{others} · {self._gateway.where} · /help, Ctrl-D ends")
         if self.chat.turns:
-            self._screen.note(f"Going on with {self.chat.name}: {self.chat.title} ({len(self.chat.turns)} turns)")
+            self.screen.note(f"Going on with {self.chat.name}: {self.chat.title} ({len(self.chat.turns)} turns)")
             last = self.chat.turns[-1].messages[-1]
             if last["role"] == "assistant" and text_of(last):
-                self._screen.show(Markdown(text_of(last)))
+                self.screen.show(Markdown(text_of(last)))
 
     # --- Messages -----------------------------------------------------------------------------------------------------
 
@@ -115,16 +120,16 @@ class Talk:
         paths, missing = attach.found(text, lambda path: path.is_file())
         attached = [*self._attached, *(attach.read(path) for path in paths)]
         for each in attached[len(self._attached) :]:
-            self._screen.note(attach.shown(each))
+            self.screen.note(attach.shown(each))
         for name in missing:
-            self._screen.note(f"There is no file {name}; @{name} is sent as it stands.")
+            self.screen.note(f"There is no file {name}; @{name} is sent as it stands.")
         self._attached = []
         return {"role": "user", "content": attach.content_of(text, attached)}
 
     async def send(self, message: Json) -> None:
         """Asks, shows and keeps."""
         hooks = Hooks(self._permission.ask, lambda turn: self._store.save(self.chat.with_turn(turn)))
-        answering = Answering(self._gateway, self._screen, hooks)
+        answering = Answering(self._gateway, self.screen, hooks)
         with keys_held():
             self._answer = asyncio.create_task(answering.run(self.chat, message))
             with self._interruptible():
@@ -137,13 +142,13 @@ class Talk:
             self._unsent = None
             self.chat = self.chat.with_turn(turn)
             if turn.is_cut and turn.error != STOPPED:
-                self._screen.error(turn.error)
-            self._screen.note(usage_line(turn) + (" · cut" if turn.is_cut else ""))
+                self.screen.error(turn.error)
+            self.screen.note(usage_line(turn) + (" · cut" if turn.is_cut else ""))
         else:
             # Two messages of the user's in a row are refused by some models: this one waits until it is sent again.
             self._unsent = message
             stopped = turn.error == STOPPED
-            say = self._screen.note if stopped else self._screen.error
+            say = self.screen.note if stopped else self.screen.error
             say("Stopped before an answer; /retry asks again." if stopped else turn.error or "There was no answer.")
         if self.chat.turns or self._store.has(self.chat.name):
             self._store.save(self.chat)
@@ -177,34 +182,34 @@ class Talk:
         if not name:
             self._known = await self._gateway.models()
             for known in self._known:
-                self._screen.note(f"{'▸' if known == self.chat.model else ' '} {known}")
+                self.screen.note(f"{'▸' if known == self.chat.model else ' '} {known}")
             return
         if name not in self._known and not await self._gateway.has(name):
             raise NotFound(f"There is no model {name!r} here. /model lists them.")
         self.chat = replace(self.chat, model=name)
-        self._screen.note(f"model: {name}")
+        self.screen.note(f"model: {name}")
 
     def _tools(self, text: str) -> None:
         named = self._gateway.client.mcp
         if not text:
             for name, is_on, purpose in tools.described(self.chat.tools, named):
-                self._screen.note(f"{'▸' if is_on else ' '} {name:<12} {purpose}")
+                self.screen.note(f"{'▸' if is_on else ' '} {name:<12} {purpose}")
             return
         self.chat = replace(self.chat, tools=tools.checked(names_of(text), named))
-        self._screen.note(f"tools: {', '.join(self.chat.tools) or 'off'}")
+        self.screen.note(f"tools: {', '.join(self.chat.tools) or 'off'}")
 
     def _think(self, text: str) -> None:
         if text.lower() == "show":
-            self._screen.show(Text(self.chat.reasoning or "The last answer told no thoughts.", style="chat.thought"))
+            self.screen.show(Text(self.chat.reasoning or "The last answer told no thoughts.", style="chat.thought"))
             return
         self.chat = replace(self.chat, think=think_of(text, self.chat.think))
         tokens = " tokens at most" if self.chat.think.isdigit() else ""
-        self._screen.note(f"thinking: {self.chat.think or 'as the model does'}{tokens}")
+        self.screen.note(f"thinking: {self.chat.think or 'as the model does'}{tokens}")
 
     def _system(self, text: str) -> None:
         if text:
             self.chat = replace(self.chat, system="" if text.lower() == "off" else text)
-        self._screen.note(f"system: {self.chat.system or 'none'}")
+        self.screen.note(f"system: {self.chat.system or 'none'}")
 
     def _image(self, path: str) -> None:
         if not path:
@@ -213,7 +218,7 @@ class Talk:
         if not isinstance(found, attach.Picture):
             raise BadRequest(f"{path} is no picture (PNG, JPEG, GIF, WebP). @{path} in a message puts a text in.")
         self._attached.append(found)
-        self._screen.note(f"{attach.shown(found)}; it goes with the next message")
+        self.screen.note(f"{attach.shown(found)}; it goes with the next message")
 
     async def _retry(self, _: str) -> None:
         message = self._unsent
@@ -231,13 +236,13 @@ class Talk:
         self.chat = self.chat.without_last()
         self._store.save(self.chat)
         self._default = text_of(message) if isinstance(message["content"], str) else ""
-        self._screen.note(f"Dropped the last turn; {len(self.chat.turns)} are left.")
+        self.screen.note(f"Dropped the last turn; {len(self.chat.turns)} are left.")
 
     def _clear(self, _: str) -> None:
         name = self._store.new_name(datetime.now())
         self.chat = replace(self.chat, name=name, created_at=time.time(), turns=())
         self._unsent, self._attached = None, []
-        self._screen.note("A new conversation.")
+        self.screen.note("A new conversation.")
 
     def _save(self, name: str) -> None:
         if not self.chat.turns:
@@ -249,12 +254,12 @@ class Talk:
                 opened.write(data)
         except OSError as error:
             raise BadRequest(f"{file} cannot be written: {error.strerror}. /save FILE names another.") from error
-        self._screen.note(f"Wrote {file} ({len(data):,} bytes).")
+        self.screen.note(f"Wrote {file} ({len(data):,} bytes).")
 
     def _load(self, name: str) -> None:
         if not name:
             for each in self._store.names()[:LISTED]:
-                self._screen.note(f"{'▸' if each == self.chat.name else ' '} {each}  {self._title(each)}")
+                self.screen.note(f"{'▸' if each == self.chat.name else ' '} {each}  {self._title(each)}")
             return
         self.chat = self._store.load(name)
         self._unsent, self._attached = None, []
@@ -279,7 +284,7 @@ class Talk:
             table.add_row(escape(each.model), *(f"{figure:,}" for figure in figures), cost)
         if len(found) > 1:
             table.add_row("all", *[""] * 5, dollars(sum(each.cost_nano for each in found)))
-        self._screen.show(table)
+        self.screen.show(table)
 
     def _help(self, _: str) -> None:
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -287,7 +292,7 @@ class Talk:
             table.add_row(escape(f"/{name} {argument}"), escape(text))
         for key, text in KEYS:
             table.add_row(key, text)
-        self._screen.show(table)
+        self.screen.show(table)
 
 
 _COMMANDS: Mapping[str, Callable[[Talk, str], Awaitable[None] | None]] = {

@@ -108,7 +108,9 @@ class View:
     def tail(self, now: float) -> Tail:
         if self._names:
             index, name = max(self._names.items())
-            return Tail("calling", f"{name}({in_short(self._arguments.get(index, ''), ARGUMENTS_CHARS)}", now - self._since)
+            return Tail(
+                "calling", f"{name}({in_short(self._arguments.get(index, ''), ARGUMENTS_CHARS)}", now - self._since
+            )
         if self._blocks.rest.strip():
             return Tail("writing", self._blocks.rest)
         if self._thoughts:
