@@ -18,9 +18,10 @@ MAX_FUNCTION_LINES = 80
 MAX_PARAMETERS = 7
 MAX_GATEWAY_LINES = 1000
 
-#: What each package or top-level module may import of ours, besides itself. `errors`, `clock` and `keys` are leaves.
-LEAVES = {"errors", "clock", "keys"}
+#: What each package or top-level module may import of ours, besides itself. the LEAVES import nothing.
+LEAVES = {"addresses", "errors", "clock", "keys"}
 MAY_IMPORT = {
+    "addresses": set(),
     "errors": set(),
     "clock": set(),
     "keys": set(),
@@ -51,15 +52,17 @@ MAY_IMPORT = {
     "prompts": set(),
     "agent": {"protocol"},
     "client": {"agent", "protocol", "prompts"},
-    "hosted": {"agent", "gateway", "ledger", "protocol", "storage", "transport"},
+    "toolservers": {"agent", "config"},
+    "hosted": {"agent", "config", "gateway", "ledger", "protocol", "storage", "toolservers", "transport"},
     "local": {"config", "engine", "machine", "protocol"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},
     "config_schema": {"ledger.pricing", "limits", "protocol"},
     "config_read": {"config_schema", "ledger.pricing", "protocol"},
     "config": {
-        "config_schema", "config_read", "config_urls", "config_engines", "config_models", "catalog", "providers", "ledger.pricing",
+        "config_schema", "config_read", "config_urls", "config_engines", "config_mcp", "config_models", "catalog", "providers", "ledger.pricing",
     },
+    "config_mcp": {"config_schema", "config_read", "config_urls"},
     "config_engines": {"config_schema", "config_read", "providers"},
     "config_models": {"config_schema", "config_read", "catalog", "providers"},
     "config_urls": set(),
@@ -72,6 +75,7 @@ MAY_IMPORT = {
         "metrics", "probes", "protocol", "providers", "reach", "reload", "routing", "storage", "targets", "testing", "transport",
         "watch", "webhook",
     },
+    "chat": {"agent", "client", "config", "home", "toolservers"},
     "cli": {
         "agent", "app", "catalog", "client", "config", "control", "endpoints", "engine", "engines", "home", "log", "machine", "transport", "tune",
         "providers", "__init__",

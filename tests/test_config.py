@@ -261,6 +261,21 @@ REFUSALS = [
     ('[engines.e]\nmodel = "m"\nstart_s = 0\n', "engines.e.start_s: expected a number above 0, got 0"),
     ('[engines."a b"]\nmodel = "m"\n', "engines.a b: an engine's name has letters, digits"),
     ('[engines.e]\nmodel = "m"\nenv = { A = "${NOPE}" }\n', "engines.e.env.A: the variable NOPE is not set"),
+    ("[mcp.m]\n", 'mcp.m: needs either command = ["program", "argument"] or url = "https://…", and has neither'),
+    ('[mcp.m]\ncommand = ["x"]\nurl = "https://x.example"', "mcp.m: needs either command"),
+    ('[mcp.m]\ncomand = ["x"]', "mcp.m.comand: no such key (did you mean command?)"),
+    ('[mcp.m]\ncommand = "npx x"', 'mcp.m.command: expected a list of texts, as ["…", "…"], got a text'),
+    ('[mcp.m]\ncommand = [""]', "mcp.m.command[0]: is empty"),
+    ('[mcp.m]\ncommand = ["x"]\nheaders = { a = "b" }', "mcp.m.headers: a command has no headers; what it needs goes into env"),
+    ('[mcp.m]\nurl = "https://x.example"\nenv = { A = "b" }', "mcp.m.env: a url has no env; what it needs goes into headers"),
+    ('[mcp.m]\nurl = "http://x.example/mcp"', "mcp.m.url: http:// is for this machine only, and x.example is another"),
+    ('[mcp.m]\nurl = "https://u:p@x.example"', "mcp.m.url: must not hold a user or password; credentials go into headers"),
+    ('[mcp.m]\nurl = "https://[::1"', "mcp.m.url: is not a URL"),
+    ('[mcp.m]\ncommand = ["x"]\nneeds_approval = "all"', 'mcp.m.needs_approval: expected a list of texts, as ["…", "…"], or true'),
+    ('[mcp.m]\ncommand = ["x"]\ntimeout_s = 0', "mcp.m.timeout_s: expected a number above 0, got 0"),
+    ('[mcp.m]\ncommand = ["x", "${NOPE}"]', "mcp.m.command[1]: the variable NOPE is not set"),
+    ('[mcp.a__b]\ncommand = ["x"]', "mcp.a__b: the name begins with a letter"),
+    ("mcp.m = 1", "mcp.m: expected a table, got 1"),
     ('[engines.sandbox]\nmodel = "m"\n', 'engines.sandbox: a provider is called "sandbox" too'),
     ('[engines.e]\nmodel = "m"\n[models.x]\ndeployments = [{ provider = "e", model = "n" }]\n', 'models.x.deployments[0].model: engines.e has no "n"'),
     ('[engines.e]\nmodel = "m"\n[models.x]\ndeployments = [{ provider = "e", model = "m", endpoint = "responses" }]\n', "engine has no such endpoint"),
@@ -383,7 +398,8 @@ def test_proxies_small_letters_win() -> None:
 def test_the_command_line_finds_a_gateway_elsewhere() -> None:
     client = load("", {"NARU_BASE_URL": "https://naru.example", "NARU_ADMIN_KEY": "nka-1"}).client
     assert (client.base_url, client.admin_key) == ("https://naru.example", Secret("nka-1"))
-    assert (load("").client.base_url, load("").client.admin_key) == ("", None)
+    assert (load("").client.base_url, load("").client.admin_key, load("").client.api_key) == ("", None, None)
+    assert load("", {"NARU_API_KEY": "nk-1"}).client.api_key == Secret("nk-1")
 
 
 # --- Models and prices --------------------------------------------------------------------------------------------
@@ -632,6 +648,35 @@ def test_engines_see_no_credentials_but_the_hubs() -> None:
     }
 
 
+# --- Servers of tools ---------------------------------------------------------------------------------------------
+
+
+def test_a_server_of_tools_is_a_program_or_an_address() -> None:
+    text = """
+    [mcp.files]
+    command = ["npx", "-y", "files", "--key=${TOKEN}"]
+    env = { TOKEN = "${TOKEN}" }
+    include = ["read_*"]
+    needs_approval = ["write_*"]
+    [mcp.git-hub]
+    url = "https://mcp.example/mcp?key=${TOKEN}"
+    headers = { Authorization = "Bearer ${TOKEN}" }
+    timeout_s = 5
+    needs_approval = true
+    [mcp.off]
+    enabled = false
+    command = ["x", "${NOT_THERE}"]
+    """
+    servers = load(text, {"TOKEN": "HUSH"}).mcp
+    files, github = servers["files"], servers["git-hub"]
+    assert list(servers) == ["files", "git-hub"]
+    assert [part.reveal() for part in files.command] == ["npx", "-y", "files", "--key=HUSH"]
+    assert (files.env, files.include, files.needs_approval) == ({"TOKEN": Secret("HUSH")}, ("read_*",), ("write_*",))
+    assert (github.url.reveal(), github.timeout_s) == ("https://mcp.example/mcp?key=HUSH", 5.0)
+    assert (github.needs_approval, files.timeout_s, files.connect_timeout_s) == (("*",), 60.0, 30.0)
+    assert "HUSH" not in repr(servers)
+
+
 # --- The document -------------------------------------------------------------------------------------------------
 
 
@@ -652,6 +697,7 @@ def setting_keys() -> set[str]:
         "models.timeouts": config_schema.Timeouts,
         "models.hedge": config_schema.HedgeSettings,
         "engines": config_schema.EngineSettings,
+        "mcp": config_schema.McpSettings,
     }
     keys = {f"{prefix}.{name}" for prefix, cls in prefixes.items() for name in cls.__struct_fields__ if name != "name"}
     price = {f"price.{name}" for name in (*RATES, *UNIT_KEYS, "least", "currency", "tiers", "tools")}

@@ -8,9 +8,10 @@ import re
 #: inet_aton reads 0x7f.1 and 2130706433 as addresses; whoever writes those hides something.
 ODD_ADDRESS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*", re.IGNORECASE)
 
-#: RFC 6052: IPv6 addresses whose last four bytes are an IPv4 address that a NAT64 gateway asks. 64:ff9b:1::/48 (RFC 8215) is for
-#: private use as a whole, and not global.
+#: RFC 6052: IPv6 addresses whose last four bytes are an IPv4 address that a NAT64 gateway asks.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: RFC 8215: the same for private use. Python's table of private networks has it since 3.11.9 and 3.12.4 only.
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,7 +20,7 @@ def is_private(address: str) -> bool:
     """Whether an IP address is not a public unicast one: loopback, link-local (cloud metadata), RFC 1918, CGNAT, ULA … An IPv6
     address that leads to an IPv4 one (mapped, NAT64, 6to4, Teredo) is judged by both. Raises ValueError for no address."""
     ip = ipaddress.ip_address(address.split("%")[0])
-    return any(not each.is_global or each.is_multicast for each in _meant(ip))
+    return ip in _LOCAL_NAT64 or any(not each.is_global or each.is_multicast for each in _meant(ip))
 
 
 def _meant(ip: Address) -> list[Address]:

@@ -12,10 +12,11 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 from random import Random
-from typing import IO
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 import structlog
@@ -79,6 +80,9 @@ from naru.watch import Saves, Watcher
 from naru.webhook import MAX_CONNECTIONS as MAX_WEBHOOK_CONNECTIONS
 from naru.webhook import Hook, Webhook
 
+if TYPE_CHECKING:
+    from naru.hosted.opening import OpenHosted
+
 log = structlog.get_logger("naru")
 
 #: A request waits so long for a place in this process, where the place that it lacks is not one of its own limits.
@@ -115,6 +119,7 @@ class App:
         self.sweep: Sweep
         self._lock: IO[str] | None = None
         self.engines: EngineFleet
+        self._hosted: OpenHosted | None = None
         self._store: Store
         self._client: UpstreamClient
         self._sandbox: Sandbox | None = None
@@ -142,6 +147,7 @@ class App:
         upstreams, reach = await self._upstreams(settings)
         self.engines.take(settings.engines, settings.server.drain_s)
         self.gateway = self._gateway(auth, await self._open_ledger(), upstreams)
+        self._hosted = self._hosted_tools(settings)
         self.prober = Prober(self.gateway.failover.fleet, asyncio.get_running_loop().time, self.gateway.random)
         self.prober.start(reach.probes(upstreams.table))
         self._tell_alerts_to(_hook(settings.alerts))
@@ -165,6 +171,16 @@ class App:
         gate = Gate(server.max_in_flight, server.max_queue, GATE_WAIT_S, allowances.now_ns)
         cached = self._cached(settings, auth.pepper)
         return Gateway(auth, ledger, upstreams, failover, gate, _policy(settings), cached)
+
+    def _hosted_tools(self, settings: config.Settings) -> OpenHosted | None:
+        """Imported where it is wanted: it needs the extra `agent`. Raises ConfigError."""
+        if not settings.agent.tools:
+            return None
+        try:
+            opening = import_module("naru.hosted.opening")
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"agent.tools needs other packages: pip install 'naru[agent]' ({error}).") from None
+        return cast("OpenHosted", opening.OpenHosted(settings, self.gateway, self.clock))
 
     def _means(self, settings: config.Settings, turns: TurnStore) -> Means:
         server, loop = settings.server, asyncio.get_running_loop()
@@ -216,6 +232,8 @@ class App:
         if self.webhook is not None:
             await self.webhook.stop()
         await self._client.close()
+        if self._hosted is not None:
+            await self._hosted.close()
         await self.engines.stop()
         if self.gateway.cached is not None:
             await self.gateway.cached.cache.close()
@@ -252,6 +270,8 @@ class App:
         hook = _hook(settings.alerts)
         news = [each for each in not_in_effect(settings) if each not in not_in_effect(self.settings)]
         gateway, before = self.gateway, self.settings
+        has_other_tools = (settings.agent, settings.mcp) != (before.agent, before.mcp)
+        hosted = self._hosted_tools(settings) if has_other_tools else self._hosted
         has_other_cache = settings.cache != before.cache
         cached = self._cached(settings, gateway.auth.pepper) if has_other_cache else gateway.cached
         self.settings = settings
@@ -263,6 +283,9 @@ class App:
             former, gateway.cached = gateway.cached, cached
             if former is not None:
                 self._client.spawn(former.cache.close())
+        former_hosted, self._hosted = self._hosted, hosted
+        if former_hosted is not None and former_hosted is not hosted:
+            self._client.spawn(former_hosted.close())
         self.prober.start(reach.probes(upstreams.table))
         gateway.allowances.take_over(upstreams.table.routes.values(), settings.server.queue_s)
         self._show_in(settings.ledger)
@@ -324,7 +347,7 @@ class App:
 
     async def serve(self, exchange: Exchange) -> None:
         """A hot request, from whichever way in."""
-        await self.gateway.serve(exchange)
+        await (self.gateway if self._hosted is None else self._hosted.hosted).serve(exchange)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

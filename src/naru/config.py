@@ -19,10 +19,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from naru.config_engines import check_engine_names, environment_for_engines, is_demo_installed, read_engines, with_demo
+from naru.config_mcp import check_agent, read_mcp
 from naru.config_models import check_models, check_region
 from naru.config_read import PROVIDER_NAME, Reader, bare, nearest, without_none
 from naru.config_schema import (
     SECTIONS,
+    AgentSettings,
     AlertSettings,
     CacheSettings,
     ClientSettings,
@@ -30,6 +32,7 @@ from naru.config_schema import (
     EngineSettings,
     LedgerSettings,
     LogSettings,
+    McpSettings,
     ModelSettings,
     ProviderSettings,
     ProxySettings,
@@ -45,6 +48,7 @@ from naru.errors import ConfigError
 from naru.providers import Provider, load_providers
 
 __all__ = [
+    "AgentSettings",
     "AlertSettings",
     "CacheSettings",
     "ClientSettings",
@@ -52,6 +56,7 @@ __all__ = [
     "EngineSettings",
     "LedgerSettings",
     "LogSettings",
+    "McpSettings",
     "ModelSettings",
     "ProviderSettings",
     "ProxySettings",
@@ -68,7 +73,9 @@ __all__ = [
     "usual_file",
 ]
 
-TOP_LEVEL = (*SECTIONS, "log_level", "providers", "models", "engines")
+TOP_LEVEL = (*SECTIONS, "log_level", "providers", "models", "engines", "mcp")
+#: Sections of tables that may say enabled = false.
+CAN_BE_DISABLED = ("providers", "mcp")
 SANDBOX = "sandbox"
 #: Settings of a provider whose requests are signed; the environment has them with AWS_ in front.
 SIGNING = ("access_key_id", "secret_access_key", "session_token")
@@ -108,7 +115,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str], flags: Mapping[
     enabled = providers.enabled(table["providers"], models, engines)
     check_engine_names(engines, enabled, reader)
     engines = with_demo(engines, enabled, is_demo_installed())
-    settings = msgspec.structs.replace(base, providers=enabled, models=models, engines=engines)
+    tools = read_mcp(table["mcp"], reader)
+    check_agent(base.agent, tools, reader)
+    settings = msgspec.structs.replace(base, providers=enabled, models=models, engines=engines, mcp=tools)
     check_models(settings, providers.kinds, reader)
     return settings
 
@@ -142,6 +151,7 @@ def _base(home: Path, source: Path | None, sections: dict[str, dict[str, Any]], 
         routing=RoutingSettings(**sections["routing"]),
         log=LogSettings(**sections["log"]),
         alerts=_alerts(AlertSettings(**sections["alerts"]), reader),
+        agent=AgentSettings(**sections["agent"]),
         **sections[""],
     )
 
@@ -200,8 +210,9 @@ def _read_file(file: Path | None, environ: Mapping[str, str], reader: Reader) ->
     for name in TOP_LEVEL:
         if name != "log_level":
             table[name] = reader.table(table.get(name, {}), name)
-    for name, item in table["providers"].items():
-        reader.table(item, f"providers.{name}")
+    for section in CAN_BE_DISABLED:
+        for name, item in table[section].items():
+            reader.table(item, f"{section}.{name}")
     return _expand_all(table, environ, reader)
 
 
@@ -215,12 +226,16 @@ def _parse(file: Path) -> dict[str, Any]:
 
 
 def _expand_all(table: dict[str, Any], environ: Mapping[str, str], reader: Reader) -> dict[str, Any]:
-    """Puts variables into every text, but leaves disabled providers alone: their keys need not exist."""
-    providers = table["providers"]
-    disabled = {name: item for name, item in providers.items() if item.get("enabled") is False}
-    rest = {**table, "providers": {name: item for name, item in providers.items() if name not in disabled}}
-    expanded: dict[str, Any] = _expand(rest, "", environ, reader)
-    expanded["providers"] |= disabled
+    """Puts variables into every text, but leaves disabled providers and tool servers alone: their keys need not exist."""
+    expanded: dict[str, Any] = {}
+    for section, value in table.items():
+        off = {}
+        if section in CAN_BE_DISABLED:
+            off = {name: item for name, item in value.items() if item.get("enabled") is False}
+            value = {name: item for name, item in value.items() if name not in off}
+        expanded[section] = _expand(value, section, environ, reader)
+        if off:
+            expanded[section] |= off
     return expanded
 
 
@@ -237,7 +252,8 @@ def _expand(value: Any, key: str, environ: Mapping[str, str], reader: Reader) ->
         if escaped:
             return match[0][1:]
         if not environ.get(name):
-            way_out = ", or set enabled = false in this table" if key.startswith("providers.") else ""
+            is_optional = key.split(".")[0] in CAN_BE_DISABLED
+            way_out = ", or set enabled = false in this table" if is_optional else ""
             hint = nearest(name, environ)
             raise reader.error(key, f"the variable {name} is not set{hint}. Set it, or write the value here{way_out}")
         return environ[name]
@@ -304,8 +320,12 @@ def _proxies(environ: Mapping[str, str]) -> ProxySettings:
 
 
 def _client(environ: Mapping[str, str]) -> ClientSettings:
-    key = environ.get("NARU_ADMIN_KEY")
-    return ClientSettings(base_url=environ.get("NARU_BASE_URL", ""), admin_key=Secret(key) if key else None)
+    admin, caller = environ.get("NARU_ADMIN_KEY"), environ.get("NARU_API_KEY")
+    return ClientSettings(
+        base_url=environ.get("NARU_BASE_URL", ""),
+        admin_key=Secret(admin) if admin else None,
+        api_key=Secret(caller) if caller else None,
+    )
 
 
 # --- Providers ----------------------------------------------------------------------------------------------------

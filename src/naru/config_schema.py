@@ -126,6 +126,21 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     max_entry_bytes: Count = 4 * MIB
 
 
+#: Naru's own tools that a gateway may offer: none of them reads this machine's files.
+HOSTED_TOOLS = ("calculator", "weather", "web_fetch")
+
+
+class AgentSettings(Struct, frozen=True, kw_only=True):
+    """Tools that the gateway runs itself for requests that name them in `naru.tools`: those of `tools`, MCP servers and
+    HOSTED_TOOLS, and no others. The rest is what one such run may use at most."""
+
+    tools: tuple[str, ...] = ()
+    max_turns: Annotated[int, Meta(ge=1, le=100)] = 10
+    max_seconds: Seconds = 300.0
+    max_total_tokens: Count | None = None
+    max_cost_usd: Annotated[Decimal, Meta(ge=0)] | None = None
+
+
 class RoutingSettings(Struct, frozen=True, kw_only=True):
     """When a deployment that fails is left alone, and how many requests may be tried again, as a part of all."""
 
@@ -293,6 +308,25 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
         )
 
 
+class McpSettings(Struct, frozen=True, kw_only=True):
+    """A server of tools (Model Context Protocol): a program on this machine, or an address.
+
+    Only what stands here is ever started or connected to. Addresses and arguments hold tokens often enough to be secrets.
+    `include`, `exclude`, `needs_approval`: the server's own names of its tools, or patterns (`read_*`); "*" stands for all."""
+
+    name: str
+    enabled: bool = True
+    command: tuple[Secret, ...] = ()
+    url: Secret = Secret("")
+    env: dict[str, Secret] = {}
+    headers: dict[str, Secret] = {}
+    timeout_s: Seconds = 60.0
+    connect_timeout_s: Seconds = 30.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    needs_approval: tuple[str, ...] = ()
+
+
 #: Addresses of engines: engine://NAME. Where it listens is known only while it runs.
 ENGINE_SCHEME = "engine"
 
@@ -314,14 +348,16 @@ class ProxySettings(Struct, frozen=True, kw_only=True):
 
 
 class ClientSettings(Struct, frozen=True, kw_only=True):
-    """Where the command line finds a gateway on another machine: NARU_BASE_URL and NARU_ADMIN_KEY."""
+    """Where the command line finds a gateway on another machine: NARU_BASE_URL and NARU_ADMIN_KEY. `api_key` (NARU_API_KEY) is a
+    caller's, for commands that call models."""
 
     base_url: str = ""
     admin_key: Secret | None = None
+    api_key: Secret | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything, resolved. `source` is the file that was read. `providers` are the enabled ones."""
+    """Everything, resolved. `source` is the file that was read. `providers` and `mcp` are the enabled ones."""
 
     home: Path
     source: Path | None = None
@@ -338,6 +374,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
     engines: dict[str, EngineSettings] = {}
+    mcp: dict[str, McpSettings] = {}
+    agent: AgentSettings = AgentSettings()
 
     @property
     def upstreams(self) -> dict[str, ProviderSettings]:
@@ -354,4 +392,5 @@ SECTIONS: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "log": LogSettings,
     "alerts": AlertSettings,
+    "agent": AgentSettings,
 }

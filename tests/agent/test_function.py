@@ -300,6 +300,10 @@ async def test_the_branches_of_a_union_are_one_problem() -> None:
     assert '- value: should be a valid integer or a valid array; it was {"a": 1}' in said
 
 
+async def test_text_that_is_none_is_told() -> None:
+    assert "Write whole characters" in await refused(get_current_weather, location="\ud83d")
+
+
 async def test_long_and_many_problems_are_cut() -> None:
     def pick(values: list[int]) -> None: ...
 

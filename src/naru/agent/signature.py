@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema, to_json
+from pydantic_core import PydanticSerializationError, core_schema, to_json
 
 from naru.agent.arguments import refusal
 from naru.agent.json_schema import Json, plain
+from naru.agent.tool import ArgumentsError
 
 
 class Doc(msgspec.Struct, frozen=True):
@@ -56,6 +57,10 @@ class Signature(msgspec.Struct, frozen=True):
         try:
             # As JSON, since that is what the model wrote: text is a date there, and a list a set, even for strict types.
             read = self.model.model_validate_json(to_json(dict(arguments), inf_nan_mode="constants"))
+        except PydanticSerializationError as error:  # half a surrogate pair, from JSON such as "\\ud83d"
+            raise ArgumentsError(
+                f"The arguments of {self.name} hold text that is none. Write whole characters. {error}"
+            ) from None
         except ValidationError as error:
             raise refusal(self.name, error, arguments, self.schema) from None
         return {self.fields[field]: getattr(read, field) for field in self.fields if field in read.model_fields_set}

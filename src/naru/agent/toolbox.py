@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from naru.agent.builtin import builtin
+from naru.agent.builtin.registry import builtin
 from naru.agent.function import as_tool
 from naru.agent.tool import Json, Tool
 from naru.errors import BadRequest
@@ -79,4 +79,8 @@ async def _named(name: str, servers: Servers) -> Sequence[Tool]:
         if not one:
             raise BadRequest(f"{owner} has no tool {name!r}. It has: {', '.join(tool.name for tool in offered)}.")
         return one
-    return [builtin(name)]
+    try:
+        return builtin(name)
+    except ValueError as error:
+        more = f" MCP servers: {', '.join(servers)}." if servers else ""
+        raise BadRequest(f"{error}{more}", param="tools") from None

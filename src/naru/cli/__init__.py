@@ -28,6 +28,7 @@ COMMANDS = {
     "chat": ("naru.cli.chat", "Talk with a model, here in the terminal."),
     "engine": ("naru.cli.engine", "Run a local model in a process of its own."),
     "tune": ("naru.cli.tune", "Fine-tune a local model on your own examples."),
+    "mcp": ("naru.cli.mcp", "Offer the gateway to MCP clients, as tools."),
     "usage": ("naru.cli.usage", "Who used what, and what it cost."),
     "ledger": ("naru.cli.ledger", "Check the books, and export them."),
     "explain": ("naru.cli.explain", "What would happen to a request, without sending it."),

@@ -25,6 +25,7 @@ from naru.protocol.messages import (
     WholePart,
 )
 from naru.protocol.openai_chat import OPENAI_CHAT
+from naru.protocol.openai_chat.response import CHOICE_PREFIX
 from naru.transport.exchange import Exchange, HeaderList
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -77,7 +78,7 @@ class Teller:
     def end(self, run: Run) -> None:
         events = _handed_over(run) if run.ending == "handed_over" else []
         if run.ending not in ("done", "handed_over"):
-            events.append(ExtraDelta({FIELD: opaque({"ending": run.ending})}))
+            events.append(_noted({"ending": run.ending}))
         events += [Finish(_reason(run)), UsageReport(run.usage)]
         if not self._envelope.is_stream:
             self._add(events)
@@ -116,13 +117,24 @@ class Teller:
         """A call that the gateway made, for whoever shows it: Responses have an item for it, chat completions a field of
         ours."""
         if self._dialect is OPENAI_CHAT:
-            told = {"tool_result": {"id": event.id, "name": event.name, "text": event.text, "is_error": event.is_error}}
-            return [ExtraDelta({FIELD: opaque(told)})]
+            told = {
+                "id": event.id,
+                "name": event.name,
+                "arguments": event.arguments,
+                "text": event.text,
+                "is_error": event.is_error,
+            }
+            return [_noted({"tool_results": [told]})]
         item = {
             "id": f"mcp_{event.id}", "type": "mcp_call", "server_label": "naru", "name": event.name, "arguments": event.arguments,
             "output": None if event.is_error else event.text, "error": event.text if event.is_error else None,
         }  # fmt: skip
         return [WholePart(Opaque(self._dialect.name, "mcp_call", opaque(item)))]
+
+
+def _noted(fields: dict[str, object]) -> ExtraDelta:
+    """Of the choice, not of its message: clients send messages back, and no model wants to see this."""
+    return ExtraDelta({CHOICE_PREFIX + FIELD: opaque(fields)}, choice=0)
 
 
 def _handed_over(run: Run) -> list[Event]:

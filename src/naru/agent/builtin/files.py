@@ -42,11 +42,18 @@ class _Folder:
         if "\0" in path:
             raise ToolError("A path cannot hold a NUL.")
         try:
-            found = (self.root / path).resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, half a surrogate pair
-            raise ToolError(f"{path!r} cannot be followed: {error}") from None
+            found = _real(self.root / path)
+            if found.is_relative_to(self.root):
+                found.lstat()
+        except FileNotFoundError:
+            pass  # it may be about to be written
+        except (OSError, ValueError) as error:  # a name too long, half a surrogate pair, a file taken for a folder
+            why = getattr(error, "strerror", "") or "it is no path"
+            raise ToolError(f"{path[:200]!r} cannot be followed: {why}.") from None
         if not found.is_relative_to(self.root):
-            raise ToolError(f"{path!r} is outside the folder. Give a path relative to it, such as notes/today.txt.")
+            raise ToolError(
+                f"{path[:200]!r} is outside the folder. Give a path relative to it, such as notes/today.txt."
+            )
         return found
 
     def shown(self, path: Path) -> str:
@@ -70,7 +77,7 @@ class _Folder:
             names[:] = sorted(name for name in names if not name.startswith("."))
             for name in sorted(files):
                 path = Path(folder, name)
-                if not name.startswith(".") and path.resolve().is_relative_to(self.root) and path.is_file():
+                if not name.startswith(".") and _real(path).is_relative_to(self.root) and path.is_file():
                     yield path
 
 
@@ -157,10 +164,15 @@ def _write(folder: _Folder) -> Tool:
             found.parent.mkdir(parents=True, exist_ok=True)
             size = found.write_bytes(content.encode("utf-8"))
         except (OSError, UnicodeEncodeError) as error:
-            raise ToolError(f"{path!r} cannot be written: {error}") from error
+            raise ToolError(f"{path!r} cannot be written: {getattr(error, 'strerror', '') or error}.") from error
         return f"Wrote {size} bytes to {folder.shown(found)}."
 
     return write_file.tool
+
+
+def _real(path: Path) -> Path:
+    """Without links. Of a circle of links, itself: Path.resolve raises there, on some versions."""
+    return Path(os.path.realpath(path))
 
 
 def _entry(entry: os.DirEntry[str]) -> str:
@@ -169,7 +181,7 @@ def _entry(entry: os.DirEntry[str]) -> str:
 
 def _stays(folder: _Folder, link: os.DirEntry[str]) -> bool:
     """A link that leads out, or nowhere, is not shown: nothing can be done with it."""
-    target = Path(link.path).resolve()
+    target = _real(Path(link.path))
     return target.is_relative_to(folder.root) and target.exists()
 
 
