@@ -56,7 +56,8 @@ def _trimmed(blocks: list[str]) -> list[str]:
 
 
 def _parser() -> MarkdownIt:
-    """The blocks that rich's Markdown knows; what stands inside them does not matter here. A definition of a reference counts as text."""
+    """The blocks that rich's Markdown knows; what stands inside them does not matter here. A definition of a
+    reference counts as text."""
     return MarkdownIt().enable("table").disable(["inline", "reference"])
 
 

@@ -18,6 +18,7 @@ from naru.chat.screen import Screen
 from naru.client.client import AsyncNaru
 from naru.client.endpoint import Endpoint
 from naru.errors import NaruError, NotFound
+from naru.toolservers import ToolServers
 
 #: How often the unfinished part of an answer is painted.
 TICK_S = 0.06
@@ -31,9 +32,10 @@ ENDINGS = {
 
 
 class Gateway:
-    """`where` in words."""
+    """`where` in words. `servers` are those that the client has as `mcp`."""
 
-    def __init__(self, client: AsyncNaru, where: str) -> None:
+    def __init__(self, client: AsyncNaru, where: str, servers: ToolServers) -> None:
+        self._servers = servers
         self.client = client
         self.where = where
         self._endpoint = Endpoint(client.openai)
@@ -52,6 +54,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.client.close()
+        await self._servers.close()
 
 
 class Hooks(Struct, frozen=True):
@@ -101,7 +104,7 @@ class Answering:
             max_turns=MAX_TURNS,
             approve=self._approve if self._hooks.approve is not None else None,
             save=lambda state: self._saved(chat, len(messages) - 1, state),
-            **thinking_fields(chat.think),  # type: ignore[typeddict-item]
+            **thinking_fields(chat.think),
         )
         async with aclosing(events):
             async for event in events:

@@ -18,7 +18,9 @@ from naru.errors import NaruError
 async def ask(
     gateway: Gateway, screen: Screen, chat: Chat, message: Json, save: Callable[[Turn], None] | None, *, can_ask: bool
 ) -> tuple[Turn, NaruError | None]:
-    """The turn, and what the endpoint said where it failed. `can_ask`: somebody sits at the terminal who can allow a call. Ctrl-C stops the answer."""
+    """The turn, and what the endpoint said where it failed.
+
+    `can_ask`: somebody sits at the terminal who can allow a call. Ctrl-C stops the answer."""
     running: list[asyncio.Task[Turn]] = []
 
     def stop() -> None:
@@ -53,7 +55,7 @@ def as_json(turn: Turn) -> Json:
             {"name": made.get("name"), "arguments": decoded(str(made.get("arguments") or "")), "result": results.get(call["id"])}
             for call, made in calls
         ],
-        "usage": {"input": turn.usage.input, "output": turn.usage.output, "cached": turn.usage.cached, "reasoning": turn.usage.reasoning},
+        "usage": {name: getattr(turn.usage, name) for name in ("input", "output", "cached", "reasoning")},
         "cost_usd": None if turn.cost_nano is None else dollars(turn.cost_nano).removeprefix("$"),
         "is_cut": turn.is_cut,
         **({"error": turn.error} if turn.error else {}),

@@ -10,15 +10,24 @@ from naru.agent.builtin.files import files
 from naru.agent.builtin.registry import BUILTIN, builtin
 from naru.agent.tool import Tool
 from naru.agent.toolbox import Server
+from naru.config import McpSettings
 from naru.errors import BadRequest
+from naru.toolservers import ToolServers
 
 #: Of `files`, the one that changes something; each of its calls is asked about.
 WRITE = "write_file"
 
 
-def servers() -> Mapping[str, Server]:
-    """MCP servers by the names that they have in naru.toml: their tools may be named like built-in ones."""
-    return {}
+def servers(settings: Mapping[str, McpSettings], log: Path) -> ToolServers:
+    """MCP servers by the names that they have in naru.toml: their tools may be named like built-in ones. What they write to
+    their standard error goes to `log`."""
+
+    def write(server: str, line: str) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{server}: {line}\n")
+
+    return ToolServers(settings, write)
 
 
 def known(named: Mapping[str, Server]) -> list[str]:

@@ -44,7 +44,7 @@ class ChatCommand(click.Command):
 @config_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> int:
+def command(ctx: click.Context, /, **given: Any) -> int:
     """Talk with a model: a chat on a terminal, or one answer to a QUESTION.
 
     The first word is a MODEL if the gateway has one of that name, else the question begins with it; without a model, the

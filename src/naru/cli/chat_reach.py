@@ -20,8 +20,10 @@ from naru.client import environment
 from naru.client.client import AsyncNaru
 from naru.errors import NotFound, UpstreamUnreachable
 from naru.home import control_socket
+from naru.toolservers import ToolServers
 
 KEY_FILE = "chat.key"
+SERVERS_LOG = "logs/chat-mcp.log"
 #: Over a socket there is no host; HTTP wants one all the same.
 SOCKET_URL = "http://localhost/v1"
 
@@ -46,14 +48,18 @@ def reach(config_path: Path | None) -> Reached:
         for home in _homes(settings.home):
             admin = running(home)
             if admin is not None:
-                return Reached(Gateway(_over_socket(home, admin), f"the gateway on {home}"), home)
+                servers = tools.servers(settings.mcp, home / SERVERS_LOG)
+                own = settings.client.api_key
+                client = _over_socket(home, own.reveal() if own else _kept_key(home, admin), servers)
+                return Reached(Gateway(client, f"the gateway on {home}", servers), home)
         if not environment.is_named():
             raise UpstreamUnreachable(
                 f"No gateway runs on {settings.home}. Start one with `naru serve` (or `make serve`), or set NARU_BASE_URL and "
                 "NARU_API_KEY to use one elsewhere."
             )
     url = environment.base_url()
-    return Reached(Gateway(AsyncNaru(base_url=url, mcp=tools.servers()), url), settings.home)
+    servers = tools.servers(settings.mcp, settings.home / SERVERS_LOG)
+    return Reached(Gateway(AsyncNaru(base_url=url, mcp=servers.by_name), url, servers), settings.home)
 
 
 def _homes(home: Path) -> list[Path]:
@@ -63,13 +69,12 @@ def _homes(home: Path) -> list[Path]:
     return [home, beside] if is_usual and beside.is_dir() and beside.stat().st_uid == os.getuid() else [home]
 
 
-def _over_socket(home: Path, admin: Client) -> AsyncNaru:
+def _over_socket(home: Path, key: str, servers: ToolServers) -> AsyncNaru:
     """Over the private socket the gateway is found on whatever port it listens."""
     http = openai.DefaultAsyncHttpxClient(
         transport=httpx2.AsyncHTTPTransport(uds=str(control_socket(home))), base_url=SOCKET_URL, trust_env=False
     )
-    key = environment.naru_key() or _kept_key(home, admin)
-    return AsyncNaru(base_url=SOCKET_URL, api_key=key, http_client=http, mcp=tools.servers())
+    return AsyncNaru(base_url=SOCKET_URL, api_key=key, http_client=http, mcp=servers.by_name)
 
 
 def _kept_key(home: Path, admin: Client) -> str:

@@ -67,7 +67,7 @@ async def _run(options: Options, reached: Reached, piped: bytes | None) -> int:
         known = await gateway.models()
         said = await _asked(options, gateway, known)
         store = Store(reached.home / CHATS)
-        chat = _chat(options, said.model, store, known)
+        chat = _chat(options, said.model, store, gateway, known)
         if said.question or piped is not None or not sys.stdout.isatty():
             return await _once(options, gateway, store, chat, _message(options, said.question, piped))
         return await _talk(options, reached, Talk(gateway, screen_of(_console()), store, chat, known))
@@ -89,7 +89,7 @@ async def _asked(options: Options, gateway: Gateway, known: Sequence[str]) -> As
     return replace(found, question=rest)
 
 
-def _chat(options: Options, model: str, store: Store, known: Sequence[str]) -> Chat:
+def _chat(options: Options, model: str, store: Store, gateway: Gateway, known: Sequence[str]) -> Chat:
     """The conversation that goes on, with what the command line says; or a new one."""
     before = None
     if options.is_continued:
@@ -101,7 +101,7 @@ def _chat(options: Options, model: str, store: Store, known: Sequence[str]) -> C
     if before is None:
         name = options.session or store.new_name(datetime.now())
         before = Chat(name, model or default_model(known), time.time())
-    named = tools.servers()
+    named = gateway.client.mcp
     return replace(
         before,
         model=model or before.model,

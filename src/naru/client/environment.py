@@ -22,11 +22,6 @@ def is_named() -> bool:
     return bool(os.environ.get("NARU_BASE_URL") or os.environ.get("OPENAI_BASE_URL"))
 
 
-def naru_key() -> str:
-    """The gateway's own, without OpenAI's: a gateway on this machine has that one for its provider."""
-    return os.environ.get("NARU_API_KEY") or ""
-
-
 def with_version(url: str) -> str:
     """NARU_BASE_URL may be the gateway's address as `naru` prints it; the API stands under /v1."""
     trimmed = url.rstrip("/")
