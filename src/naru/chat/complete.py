@@ -12,6 +12,7 @@ from msgspec import Struct
 from naru.chat.commands import COMMANDS, EFFORTS
 
 MAX_PATHS = 100
+_AT = re.compile(r"(?:^|\s)@(\S*)$")
 
 
 class Completion(Struct, frozen=True):
@@ -38,9 +39,13 @@ def completions(before: str, choices: Choices) -> Iterator[Completion]:
     if argument:
         yield from _of_argument(argument[1].lower(), argument[2], choices)
         return
-    at = re.search(r"(?:^|\s)@(\S*)$", before)
+    at = _AT.search(before)
     if at:
         yield from paths(at[1])
+
+
+def may_complete(before: str) -> bool:
+    return before.startswith("/") or _AT.search(before) is not None
 
 
 def _of_argument(command: str, text: str, choices: Choices) -> Iterator[Completion]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
@@ -92,7 +93,7 @@ def picture(shown: Shown) -> RenderableType:
     if isinstance(shown, Thought):
         return Text(folded(shown), style="chat.thought")
     if isinstance(shown, Called):
-        return Text.assemble(("● ", "chat.call"), (shown.name, "bold"), (f" {shown.arguments}", "chat.note"))
+        return beside("● ", Text.assemble((shown.name, "bold"), (f" {shown.arguments}", "chat.note")), "chat.call")
     return _result(shown)
 
 
@@ -100,11 +101,19 @@ def folded(thought: Thought) -> str:
     return f"✻ thought for {thought.seconds:.1f} s, {len(thought.text):,} characters (/think show)"
 
 
-def _result(result: Result) -> Text:
+def _result(result: Result) -> RenderableType:
     style = "chat.error" if result.is_error else "chat.note"
     name = f"{result.name}: " if result.name else ""
-    first, *rest = f"{name}{result.text}".split("\n")
-    return Text("\n".join([f"  └ {first}", *(f"    {line}" for line in rest)]), style=style)
+    return beside("  └ ", Text(f"{name}{result.text}", style=style, overflow="fold"), style)
+
+
+def beside(mark: str, thing: RenderableType, style: str) -> Table:
+    """Lines that are broken stay right of the mark."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True, style=style)
+    grid.add_column(overflow="fold")
+    grid.add_row(mark, thing)
+    return grid
 
 
 def tail_lines(console: Console, tail: Tail, width: int) -> list[str]:

@@ -7,34 +7,39 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer
 from prompt_toolkit.completion import Completion as Offer
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from naru.chat.complete import Choices, completions
+from naru.chat.complete import Choices, completions, may_complete
 
-STYLE = Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack", "completion-menu": "bg:default fg:default"})
+STYLE = Style.from_dict({"rprompt": "fg:ansibrightblack"})
 PROMPT, MORE = "› ", "  "
 
 
 class Prompt:
-    """`below` is the line under the prompt."""
+    """`beside` stands at the right of an empty prompt."""
 
-    def __init__(self, history: Path, choices: Choices, below: Callable[[], str], is_plain: bool) -> None:
+    def __init__(self, history: Path, choices: Choices, beside: Callable[[], str], is_plain: bool) -> None:
         _private(history)
         self._session: PromptSession[str] = PromptSession(
             history=FileHistory(str(history)),
             completer=_Completer(choices),
-            complete_while_typing=True,
+            # Room for the menu is kept free below the line; only where something may be offered.
+            complete_while_typing=Condition(
+                lambda: may_complete(self._session.default_buffer.document.text_before_cursor)
+            ),
             multiline=True,
             prompt_continuation=MORE,
             key_bindings=_keys(),
-            bottom_toolbar=None if is_plain else below,
+            rprompt=None if is_plain else lambda: "" if get_app().is_done else beside(),
             style=STYLE,
             color_depth=ColorDepth.DEPTH_1_BIT if is_plain else None,
         )

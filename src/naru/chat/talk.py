@@ -61,14 +61,14 @@ class Talk:
             self._attached.append(attach.read(path))
             self.screen.note(f"{attach.shown(self._attached[-1])}; it goes with the next message")
 
-    def below(self) -> str:
-        """The line under the prompt."""
+    def beside(self) -> str:
+        """What stands at the right of the prompt."""
         spent = sum(each.cost_nano for each in sums(self.chat.turns))
         parts = [self.chat.model]
         parts += [f"tools {','.join(self.chat.tools)}"] if self.chat.tools else []
         parts += [f"think {self.chat.think}"] if self.chat.think else []
         parts += [dollars(spent)] if spent else []
-        return " · ".join([*parts, "/help"])
+        return " · ".join(parts)
 
     async def run(self, prompt: Prompt) -> None:
         """Until the end is asked for."""
@@ -76,6 +76,7 @@ class Talk:
         was_interrupted = False
         while True:
             default, self._default = self._default, ""
+            self.screen.note("")
             try:
                 line = await prompt.line(default)
             except EOFError:
@@ -106,7 +107,7 @@ class Talk:
 
     def _greet(self) -> None:
         others = f" (of {len(self._known)}: /model)" if len(self._known) > 1 else ""
-        self.screen.note(f"{self.chat.model}{others} · {self._gateway.where} · /help, Ctrl-D ends")
+        self.screen.note(f"{self.chat.model}{others} · /help · Ctrl-D ends · {self._gateway.where}")
         if self.chat.turns:
             self.screen.note(f"Going on with {self.chat.name}: {self.chat.title} ({len(self.chat.turns)} turns)")
             last = self.chat.turns[-1].messages[-1]
@@ -192,8 +193,10 @@ class Talk:
     def _tools(self, text: str) -> None:
         named = self._gateway.client.mcp
         if not text:
+            table = Table(box=None, show_header=False, pad_edge=False)
             for name, is_on, purpose in tools.described(self.chat.tools, named):
-                self.screen.note(f"{'▸' if is_on else ' '} {name:<12} {purpose}")
+                table.add_row("▸" if is_on else " ", escape(name), Text(purpose, style="chat.note"))
+            self.screen.show(table)
             return
         self.chat = replace(self.chat, tools=tools.checked(names_of(text), named))
         self.screen.note(f"tools: {', '.join(self.chat.tools) or 'off'}")

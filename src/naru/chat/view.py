@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from naru.agent.events import (
@@ -90,13 +91,13 @@ class View:
             self._names.pop(event.index, None)
             self._arguments.pop(event.index, None)
             self._open += 1
-            return [*self.close(now), Called(event.name, in_short(event.raw or "{}", ARGUMENTS_CHARS))]
+            return [*self.close(now), Called(event.name, in_short(readable(event.raw or "{}"), ARGUMENTS_CHARS))]
         elif isinstance(event, ToolResult):
             name = event.name if self._open > 1 or self._several else ""
             self._several = self._open > 1
             self._open -= 1
             self._since = now
-            return [Result(name, few_lines(event.text), event.is_error)]
+            return [Result(name, few_lines(readable(event.text)), event.is_error)]
         elif isinstance(event, UsageSoFar):
             self._since = now
             return self.close(now)
@@ -120,6 +121,16 @@ class View:
     def _thought(self, now: float) -> list[Shown]:
         thoughts, self._thoughts = self._thoughts, ""
         return [Thought(thoughts, now - self._thinking_since)] if thoughts.strip() else []
+
+
+def readable(text: str) -> str:
+    """JSON with spaces between its parts, so that a line can be broken there; anything else as it is."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return msgspec.json.format(text.strip(), indent=0)
+    except msgspec.DecodeError:
+        return text
 
 
 def in_short(text: str, most: int) -> str:

@@ -162,7 +162,7 @@ def _once_screen(options: Options) -> Screen:
 async def _talk(options: Options, reached: Reached, talk: Talk) -> int:
     talk.attach(options.files)
     is_plain = not isinstance(talk.screen, Terminal)
-    await talk.run(Prompt(reached.home / HISTORY, talk.choices, talk.below, is_plain))
+    await talk.run(Prompt(reached.home / HISTORY, talk.choices, talk.beside, is_plain))
     return OK
 
 
