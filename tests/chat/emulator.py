@@ -55,7 +55,7 @@ class Emulator:
         elif code == "D":
             self._column = max(0, self._column - most)
         elif code == "H":
-            self._row, self._column = most - 1, max(1, (numbers + [1])[1]) - 1
+            self._row, self._column = most - 1, max(1, [*numbers, 1][1]) - 1
         elif code == "K":
             self._clear_line(numbers[0])
         elif code == "J":

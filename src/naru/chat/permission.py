@@ -8,9 +8,9 @@ import msgspec
 
 from naru.agent.loop import Approve
 from naru.chat.prompt import choose
-from naru.chat.view import in_short
+from naru.chat.view import ARGUMENTS_CHARS, in_short
 
-SHOWN_CHARS = 1000
+SHOWN_CHARS = 4000
 
 
 class Permission:
@@ -25,7 +25,8 @@ class Permission:
         if action.name in self._always:
             return True
         arguments = in_short(msgspec.json.encode(action.arguments).decode(), SHOWN_CHARS)
-        self._note(f"{action.name} {arguments}")
+        if len(arguments) > ARGUMENTS_CHARS:  # else they stand on the screen just above
+            self._note(f"{action.name} {arguments}")
         try:
             while (said := await choose(f"Allow {action.name}? [y]es, [n]o, [a]lways: ")) not in ("y", "n", "a"):
                 pass  # an empty line is no answer to this
