@@ -25,6 +25,7 @@ COMMANDS = {
     "budgets": ("naru.cli.budgets", "How much may be spent, by whom, in which time."),
     "credits": ("naru.cli.credits", "Prepaid credits and redemption codes."),
     "models": ("naru.cli.models", "List and show the models that this gateway offers."),
+    "chat": ("naru.cli.chat", "Talk with a model, here in the terminal."),
     "engine": ("naru.cli.engine", "Run a local model in a process of its own."),
     "tune": ("naru.cli.tune", "Fine-tune a local model on your own examples."),
     "mcp": ("naru.cli.mcp", "Offer the gateway to MCP clients, as tools."),

@@ -102,10 +102,13 @@ def connect(config_path: Path | None) -> Client:
         return Client(
             _Remote(settings.client.base_url, settings.client.admin_key.reveal() if settings.client.admin_key else "")
         )
-    path = home.control_socket(settings.home)
-    if _answers(path):
-        return Client(_Socket(path, settings.home))
-    return Client(_InProcess(settings))
+    return running(settings.home) or Client(_InProcess(settings))
+
+
+def running(home_path: Path) -> Client | None:
+    """The gateway that runs on this NARU_HOME."""
+    path = home.control_socket(home_path)
+    return Client(_Socket(path, home_path)) if _answers(path) else None
 
 
 def _answers(path: Path) -> bool:

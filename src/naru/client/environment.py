@@ -17,6 +17,11 @@ def api_key() -> str:
     return os.environ.get("NARU_API_KEY") or os.environ.get("OPENAI_API_KEY") or ""
 
 
+def is_named() -> bool:
+    """Whether somebody said which endpoint is meant."""
+    return bool(os.environ.get("NARU_BASE_URL") or os.environ.get("OPENAI_BASE_URL"))
+
+
 def with_version(url: str) -> str:
     """NARU_BASE_URL may be the gateway's address as `naru` prints it; the API stands under /v1."""
     trimmed = url.rstrip("/")
