@@ -75,9 +75,9 @@ MAY_IMPORT = {
         "metrics", "probes", "protocol", "providers", "reach", "reload", "routing", "storage", "targets", "testing", "transport",
         "watch", "webhook",
     },
-    "chat": {"agent", "client", "config", "home", "toolservers"},
+    "chat": {"agent", "client", "config", "home", "protocol", "toolservers"},
     "cli": {
-        "agent", "app", "catalog", "client", "config", "control", "endpoints", "engine", "engines", "home", "log", "machine", "transport", "tune",
+        "agent", "app", "catalog", "chat", "client", "config", "control", "endpoints", "engine", "engines", "home", "log", "machine", "toolservers", "transport", "tune",
         "providers", "__init__",
     },
     "__main__": {"cli"},
