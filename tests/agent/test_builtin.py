@@ -6,12 +6,11 @@ import pytest
 
 from naru.agent.builtin.registry import BUILTIN, builtin
 from naru.agent.builtin.weather import get_current_weather
-from naru.agent.function import as_tools
 from naru.agent.tool import ToolError
 
 
 def test_each_name_gives_tools_that_go_together() -> None:
-    made = as_tools(each for name in BUILTIN for each in builtin(name))
+    made = [each for name in BUILTIN for each in builtin(name)]
     assert [each.name for each in made] == [
         "calculate",
         "read_file",

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, T
 import pytest
 from pydantic import BaseModel, Field
 
-from naru.agent.function import FunctionTool, as_tool, as_tools, tool
-from naru.agent.tool import ArgumentsError, Tool
+from naru.agent.function import FunctionTool, as_tool, tool
+from naru.agent.tool import ArgumentsError
 
 
 class Unit(enum.Enum):
@@ -424,11 +424,3 @@ def test_names_are_those_that_providers_take(name: str) -> None:
 def test_options_without_sense_are_refused(options: Any) -> None:
     with pytest.raises(ValueError, match="timeout_s over 0"):
         tool(**options)
-
-
-def test_two_tools_of_one_name_are_refused() -> None:
-    made = as_tools([get_current_weather, google])
-    assert [each.name for each in made] == ["get_current_weather", "google"]
-    assert all(isinstance(each, Tool) for each in made)
-    with pytest.raises(ValueError, match="Two tools are called google"):
-        as_tools([google, google])

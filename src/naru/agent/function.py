@@ -17,7 +17,7 @@ import asyncio
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
@@ -116,17 +116,6 @@ def as_tool(given: object) -> Tool:
         what = f"the class {given.__name__}" if inspect.isclass(given) else f"a {type(given).__name__} ({given!r:.60})"
         raise TypeError(f"{what} is no tool. Give a function with typed parameters, one with @tool, or a Tool.")
     return make_tool(given, Options(), skipped=0)
-
-
-def as_tools(given: Iterable[object]) -> list[Tool]:
-    """The list of a run. Raises TypeError for what is no tool and ValueError for two of one name: the model could not tell
-    them apart."""
-    tools = [as_tool(each) for each in given]
-    names = [each.name for each in tools]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"Two tools are called {twice[0]}. Give one of them another name: @tool(name=…).")
-    return tools
 
 
 def make_tool(function: Callable[..., Any], options: Options, skipped: int) -> Tool:
