@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,10 @@ WORDS = [
     "stream",
     "answer",
 ]
+#: A piece of an answer, or of a thought, that is not empty.
+TEXT = re.compile(rb'"(?:reasoning_)?content":"[^"]')
+#: For an engine's last step for the one who left, and until its threads sleep.
+REST_S = 0.3
 CONFIG = """
 [server]
 port = {port}
@@ -59,9 +64,9 @@ names = ["bench"]
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Of one turn: tokens a second of all streams together, and the seconds to the first text of lone requests."""
+    """Tokens a second of all streams together, by turn, and the seconds to the first text of lone requests."""
 
-    tokens_s: float
+    tokens_s: list[float]
     ttft_s: list[float]
 
 
@@ -95,35 +100,40 @@ def bare(model: str, load: Load, pipe: Connection) -> None:
     config = genai.GenerationConfig()
     config.max_new_tokens, config.ignore_eos, config.do_sample = load.tokens, True, False
     number = 0
-    pipe.send("ready")
-    while (seed := pipe.recv()) is not None:
-        texts = [_template(prompt(seed + n, load)) for n in range(load.streams)]
+
+    def added(text: str) -> Any:
+        nonlocal number
+        number += 1
+        ids = tokenizer.encode(_template(text), add_special_tokens=False).input_ids
+        return engine.add_request(number, ids, config)
+
+    def streams(seed: int) -> float:
+        texts = [prompt(seed + n, load) for n in range(load.streams)]
         began = time.perf_counter()
-        handles = []
-        for text in texts:
-            number += 1
-            ids = tokenizer.encode(text, add_special_tokens=False).input_ids
-            handles.append(engine.add_request(number, ids, config))
+        handles = [added(text) for text in texts]
         written = 0
         while engine.has_non_finished_requests():
             engine.step()
             written += sum(len(out.generated_ids) for h in handles if h.can_read() for out in h.read().values())
-        tokens_s = written / (time.perf_counter() - began)
-        first = []
-        for n in range(load.lone):
-            began = time.perf_counter()
-            ids = tokenizer.encode(_template(prompt(seed + 1000 + n, load)), add_special_tokens=False).input_ids
-            number += 1
-            handle = engine.add_request(number, ids, config)
-            made: list[int] = []
-            # To the first text: half a character is nothing yet, and a model of random weights begins with one often.
-            while not _is_text(tokenizer.decode(made) if made else ""):
-                engine.step()
-                made += [token for out in handle.read().values() for token in out.generated_ids]
-            first.append(time.perf_counter() - began)
-            handle.cancel()
+        return written / (time.perf_counter() - began)
+
+    def lone(seed: int) -> float:
+        """To the first text: half a character is nothing yet, and a model of random weights begins with one often."""
+        began = time.perf_counter()
+        handle = added(prompt(seed, load))
+        made: list[int] = []
+        while not _is_text(tokenizer.decode(made) if made else ""):
             engine.step()
-        pipe.send(msgspec.to_builtins(Run(tokens_s, first)))
+            made += [token for out in handle.read().values() for token in out.generated_ids]
+        first_s = time.perf_counter() - began
+        handle.cancel()
+        engine.step()
+        return first_s
+
+    pipe.send("ready")
+    while (asked := pipe.recv()) is not None:
+        kind, seed = asked
+        pipe.send((streams if kind == "streams" else lone)(seed))
 
 
 def _is_text(decoded: str) -> bool:
@@ -183,7 +193,7 @@ class Gateway:
         try:
             while data := await reader.read(65536):
                 received += data
-                if not first and b'"content":"' in received.replace(b'"content":""', b""):
+                if not first and TEXT.search(received):
                     first = time.perf_counter() - began
                     if only_first:
                         return 0, first
@@ -194,27 +204,31 @@ class Gateway:
             raise RuntimeError(received[-300:].decode(errors="replace"))
         return int(found), first
 
-    async def measure(self, seed: int, load: Load) -> Run:
+    async def streams(self, seed: int, load: Load) -> float:
+        """Tokens a second."""
         texts = [prompt(seed + n, load) for n in range(load.streams)]
         began = time.perf_counter()
         answers = await asyncio.gather(*(self.stream(text, load.tokens) for text in texts))
-        tokens_s = sum(count for count, _ in answers) / (time.perf_counter() - began)
-        first = []
-        for n in range(load.lone):
-            _, seconds = await self.stream(prompt(seed + 1000 + n, load), load.tokens, only_first=True)
-            first.append(seconds)
-            await asyncio.sleep(0.3)  # the engine's last step for the one who left
-        return Run(tokens_s, first)
+        return sum(count for count, _ in answers) / (time.perf_counter() - began)
+
+    async def lone(self, seed: int, load: Load) -> float:
+        _, seconds = await self.stream(prompt(seed, load), load.tokens, only_first=True)
+        return seconds
 
 
 # --- Both -----------------------------------------------------------------------------------------------------------
 
 
-async def run(model: str, load: Load, turns: int) -> dict[str, list[Run]]:
+async def run(model: str, load: Load, turns: int) -> dict[str, Run]:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     child = multiprocessing.get_context("spawn").Process(target=bare, args=(model, load, theirs), daemon=True)
     child.start()
-    found: dict[str, list[Run]] = {"bare": [], "naru": []}
+    found = {"bare": Run([], []), "naru": Run([], [])}
+
+    async def asked(kind: str, seed: int) -> Any:
+        ours.send((kind, seed))
+        return await asyncio.to_thread(ours.recv)
+
     with tempfile.TemporaryDirectory() as folder:
         gateway = Gateway(model, load, Path(folder))
         try:
@@ -222,12 +236,18 @@ async def run(model: str, load: Load, turns: int) -> dict[str, list[Run]]:
             ours.recv()
             for turn in range(turns + 1):  # the first one warms up
                 seed = 10_000 * (turn + 1)
-                ours.send(seed)
-                told: Any = await asyncio.to_thread(ours.recv)
-                through = await gateway.measure(seed + 5_000, load)
-                if turn:
-                    found["bare"].append(msgspec.convert(told, Run))
-                    found["naru"].append(through)
+                rates = await asked("streams", seed), await gateway.streams(seed + 1_000, load)
+                for run, rate in zip(found.values(), rates, strict=True):
+                    run.tokens_s.append(rate)
+                for n in range(load.lone):  # one by one, so that a slow moment of the machine meets both
+                    await asyncio.sleep(REST_S)
+                    bare_s = await asked("lone", seed + 2_000 + n)
+                    await asyncio.sleep(REST_S)
+                    firsts = bare_s, await gateway.lone(seed + 3_000 + n, load)
+                    for run, first in zip(found.values(), firsts, strict=True):
+                        run.ttft_s.append(first)
+                if not turn:
+                    found = {name: Run([], []) for name in found}
         finally:
             gateway.child.stop()
             ours.send(None)
@@ -237,17 +257,21 @@ async def run(model: str, load: Load, turns: int) -> dict[str, list[Run]]:
     return found
 
 
-def table(found: dict[str, list[Run]], load: Load) -> Table:
-    rate = {name: statistics.median(run.tokens_s for run in runs) for name, runs in found.items()}
-    first = {name: statistics.median(s for run in runs for s in run.ttft_s) * 1000 for name, runs in found.items()}
+def table(found: dict[str, Run], load: Load) -> Table:
+    bare, naru = found["bare"], found["naru"]
+    rates = statistics.median(bare.tokens_s), statistics.median(naru.tokens_s)
+    firsts = statistics.median(bare.ttft_s) * 1000, statistics.median(naru.ttft_s) * 1000
+    more = statistics.median(ours - theirs for ours, theirs in zip(naru.ttft_s, bare.ttft_s, strict=True)) * 1000
     shown = Table("figure", "bare engine", "through Naru", "")
     shown.add_row(
-        f"tokens/s, {load.streams} streams of {load.tokens}", f"{rate['bare']:.0f}", f"{rate['naru']:.0f}",
-        f"{100 * rate['naru'] / rate['bare']:.1f} %",
-    )  # fmt: skip
+        f"tokens/s, {load.streams} streams of {load.tokens} (median of {len(bare.tokens_s)})",
+        f"{rates[0]:.0f}",
+        f"{rates[1]:.0f}",
+        f"{100 * rates[1] / rates[0]:.1f} %",
+    )
     shown.add_row(
-        "time to first text, alone (median)", f"{first['bare']:.1f} ms", f"{first['naru']:.1f} ms",
-        f"+{first['naru'] - first['bare']:.1f} ms",
+        f"time to first text, alone (median of {len(bare.ttft_s)}, and of the differences)", f"{firsts[0]:.1f} ms",
+        f"{firsts[1]:.1f} ms", f"{more:+.1f} ms",
     )  # fmt: skip
     return shown
 

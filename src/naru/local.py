@@ -55,6 +55,9 @@ from naru.protocol.messages import (
 from naru.protocol.openai_chat import OPENAI_CHAT
 from naru.protocol.rerank.middle import Ranked, RerankRequest
 
+#: Long enough for a thread that waits to take Python's lock.
+GIVE_WAY_S = 5e-5
+
 Json = dict[str, Any]
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -117,7 +120,7 @@ class LocalModel:
     ) -> None:
         self.config = config or GenerationConfig()
         self._lock = threading.RLock()
-        self._board = Switchboard(self._run)
+        self._board = Switchboard(self._deliver)
         self._random = random.SystemRandom()
         files = resolve(model, settings_of_process(None, {"home": home}).home)
         wanted = Wanted(
@@ -136,6 +139,11 @@ class LocalModel:
         """Answers are touched by the engine's thread and by callers: one at a time."""
         with self._lock:
             function()
+
+    def _deliver(self, function: Callable[[], None]) -> None:
+        """In the engine's thread, which would keep Python's lock for another step before the caller sees this one's."""
+        self._run(function)
+        time.sleep(GIVE_WAY_S)
 
     # --- Text -------------------------------------------------------------------------------------------------------
 

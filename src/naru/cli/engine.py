@@ -25,7 +25,7 @@ from naru import config, log
 from naru.catalog.hardware import bytes_of
 from naru.cli.exits import OK
 from naru.clock import SystemClock
-from naru.engine.answers import Switchboard
+from naru.engine.answers import LoopPost, Switchboard
 from naru.engine.files import ModelFiles, resolve
 from naru.engine.model import Model
 from naru.engine.opening import ENGINES, Precision, Quant, Wanted, open_model
@@ -117,7 +117,7 @@ def serve(model: str, **options: object) -> int:
 async def run(files: ModelFiles, wanted: Wanted, listener: socket.socket, memory_bytes: int) -> int:
     """Everything between a bound socket and the exit code."""
     loop = asyncio.get_running_loop()
-    board = Switchboard(loop.call_soon_threadsafe)
+    board = Switchboard(LoopPost(loop))
     began = loop.time()
     model = await asyncio.to_thread(open_model, files, wanted, board, datetime.now, memory_bytes)
     worker = Worker(wanted.names, model, board, SystemClock(), random.SystemRandom())

@@ -1,12 +1,14 @@
 """Answers under way: between the engine's thread, which makes pieces, and whoever wants events.
 
-board = Switchboard(loop.call_soon_threadsafe)
+board = Switchboard(LoopPost(loop))
 backend = OpenVinoBackend(folder, board.deliver, options)
 answer = Answer(backend, board, plans, listener)
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Protocol
@@ -18,8 +20,38 @@ from naru.errors import BadRequest, NaruError, Overloaded
 from naru.protocol.messages import Event, Usage
 
 TakePiece = Callable[[Piece], None]
-#: Runs a function where the answers live, from any thread: an event loop's call_soon_threadsafe.
+#: Runs a function where the answers live, from any thread.
 Post = Callable[[Callable[[], None]], object]
+#: So long an engine waits for the event loop at most; then it goes on, and the loop catches up.
+GIVE_WAY_S = 0.05
+
+
+class LoopPost:
+    """Post into an event loop. It returns when the loop has run the function and looked twice at its sockets.
+
+    openvino-genai's `step` (2026.4) holds Python's lock for as long as it computes, so between two steps is the only time when
+    this process can write what was made and read what is asked: without a wait, answers are a step late and requests several.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._is_done = threading.Event()
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(function)
+            return
+        self._is_done.clear()
+        self._loop.call_soon_threadsafe(self._run, function)
+        self._is_done.wait(GIVE_WAY_S)
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        finally:
+            # A connection is accepted in one turn of the loop and read in the next.
+            self._loop.call_soon(self._loop.call_soon, self._is_done.set)
 
 
 class Switchboard:

@@ -1,7 +1,8 @@
 """The default engine: openvino-genai's continuous batching, driven by one thread of ours.
 
-`step` computes one token for every running request without holding Python's lock; between steps this thread takes what was
-asked for meanwhile, and hands out what came, all in one call. Prefix caching and batching are the library's own.
+`step` computes one token for every running request, and holds Python's lock meanwhile (2026.4); between steps this thread takes
+what was asked for, hands out what came, all in one call, and so lets others come to their turn. Prefix caching and batching
+are the library's own.
 """
 
 from __future__ import annotations
@@ -141,8 +142,7 @@ class OpenVinoBackend:
                 waiting, self._waiting = self._waiting, []
                 cancelled, self._cancelled = self._cancelled, set()
             pieces = self._take(waiting, cancelled) + self._step()
-            if pieces:
-                self._deliver(pieces)
+            self._deliver(pieces)  # none, too: whoever hears it comes to his turn
         for running in self._running.values():
             running.handle.cancel()
         self._end_all("The engine was stopped.")

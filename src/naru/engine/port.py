@@ -74,7 +74,7 @@ class Piece(Struct):
     is_callers: bool = False
 
 
-#: (number of the request, piece), of one step.
+#: (number of the request, piece), of one step; possibly none. It may wait for whoever hears it.
 Deliver = Callable[[Sequence[tuple[int, Piece]]], None]
 
 
