@@ -78,7 +78,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 def prompt(seed: int, load: Load) -> str:
-    """No two are alike from the first word on, so that no prefix is cached."""
+    """No two are alike from the first word on, so that no prefix is cached. Both sides get the same ones."""
     words = random.Random(seed).choices(WORDS, k=load.prompt_words)
     return f"{seed} " + " ".join(words)
 
@@ -236,14 +236,14 @@ async def run(model: str, load: Load, turns: int) -> dict[str, Run]:
             ours.recv()
             for turn in range(turns + 1):  # the first one warms up
                 seed = 10_000 * (turn + 1)
-                rates = await asked("streams", seed), await gateway.streams(seed + 1_000, load)
+                rates = await asked("streams", seed), await gateway.streams(seed, load)
                 for run, rate in zip(found.values(), rates, strict=True):
                     run.tokens_s.append(rate)
                 for n in range(load.lone):  # one by one, so that a slow moment of the machine meets both
                     await asyncio.sleep(REST_S)
                     bare_s = await asked("lone", seed + 2_000 + n)
                     await asyncio.sleep(REST_S)
-                    firsts = bare_s, await gateway.lone(seed + 3_000 + n, load)
+                    firsts = bare_s, await gateway.lone(seed + 2_000 + n, load)
                     for run, first in zip(found.values(), firsts, strict=True):
                         run.ttft_s.append(first)
                 if not turn:
