@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
+from tests.agent.test_mcp import PROGRAM, started
 from tests.chat.terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, Terminal, chatting
 from tests.harness import Gateway
 from tests.process import environment
@@ -146,3 +150,24 @@ async def test_without_colours_the_answer_is_plain_text(gateway: Gateway, tmp_pa
         await terminal.prompted("Ctrl-D")
         await say(terminal, "나루는 **나루터**", r"\n나루는 \*\*나루터\*\*\nsandbox/echo · ")
         assert b"\x1b[1m" not in terminal.raw
+
+
+async def test_a_tool_server_that_dies_during_a_call_is_said_to_have_and_is_back_for_the_next(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    config = tmp_path / "chat.toml"
+    program = json.dumps([sys.executable, str(PROGRAM), str(tmp_path)])
+    config.write_text(f'[mcp.t]\ncommand = {program}\ninclude = ["add", "waits"]\n')
+    variables = {**environment(tmp_path / "home"), "NARU_CONFIG": str(config)}
+    waits = 'sandbox/tools?only=t__waits&args={"name":"lost"}'
+    async with chatting(tmp_path, variables, waits, "--tools", "t") as terminal:
+        await terminal.prompted("Ctrl-D ends")
+        terminal.type("기다려" + ENTER)
+        os.kill(await started(tmp_path, "lost"), signal.SIGKILL)
+        await terminal.prompted(r"t was lost before it answered")
+        adds = 'sandbox/tools?only=t__add&args={"a":2,"b":3}'
+        await say(terminal, f"/model {adds}", "model: sandbox/tools")
+        text = await say(terminal, "더해", r"└ 5\n")
+        assert '● t__add {"a": 2, "b": 3}' in text
+        terminal.type("/quit" + ENTER)
+        assert await terminal.ended() == 0
