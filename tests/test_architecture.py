@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "agent": {"protocol"},
     "client": {"agent", "protocol", "prompts"},
     "toolservers": {"agent", "config"},
-    "hosted": {"agent", "config", "gateway", "ledger", "protocol", "storage", "toolservers", "transport"},
+    "hosted": {"agent", "cache", "config", "gateway", "ledger", "protocol", "storage", "toolservers", "transport"},
     "local": {"config", "engine", "machine", "protocol"},
     "gateway": {"calls", "allowances", "limits", "targets", "cache", "protocol", "routing", "ledger", "storage", "transport"},
     "control": {"protocol", "storage", "ledger", "ledger.pricing", "limits", "routing", "gateway", "calls", "cache", "metrics", "reload", "transport"},

@@ -62,6 +62,7 @@ async def test_a_whole_answer_is_the_last_one_with_the_sums_of_all_turns(gateway
     assert answer.usage.total_tokens == sum(entry.input + entry.output for entry in entries)
     assert raw.headers["x-naru-cost-usd"] == f"{sum(entry.cost_nano for entry in entries) / 1e9:.9f}"
     assert raw.headers["x-naru-turns"] == "2"
+    assert (raw.headers["x-naru-deployment"], raw.headers["x-naru-cache"]) == ("sandbox/tools", "off")
     message = answer.choices[0].message
     assert (message.tool_calls, answer.choices[0].finish_reason) == (None, "stop")
     assert "서울" in message.content
@@ -202,6 +203,12 @@ async def test_a_turns_refusal_is_the_answers(gateway: Gateway, model: str, stat
         await ask(gateway, model=model, stream=True)
     assert caught.value.status_code == status
     assert caught.value.response.headers.get("retry-after") == ("7" if status == 429 else None)
+
+
+async def test_an_idempotency_key_is_not_ignored_in_silence(gateway: Gateway) -> None:
+    with pytest.raises(openai.BadRequestError, match="Idempotency-Key"):
+        await ask(gateway, extra_headers={"Idempotency-Key": "once"})
+    assert await gateway.entries() == []
 
 
 async def test_a_key_that_is_none_starts_nothing(gateway: Gateway) -> None:

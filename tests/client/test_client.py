@@ -24,6 +24,7 @@ from naru.errors import (
     NotFound,
     RateLimited,
     Unauthorized,
+    UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -319,6 +320,37 @@ async def test_a_wrong_key_a_wrong_address_and_a_slow_answer_say_what_to_do(gate
     async with AsyncNaru(base_url=gateway.url, api_key=gateway.key, max_retries=0, model=slow, timeout=0.05) as late:
         with pytest.raises(UpstreamTimeout, match=r"no answer within 0.05 s.*timeout="):
             await late.run("x")
+
+
+async def test_an_endpoint_that_dies_in_mid_stream_is_an_error_and_no_wait_for_ever() -> None:
+    def handle(exchange: Exchange) -> None:
+        exchange.start(200, [("content-type", "text/event-stream")])
+        exchange.send(b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "half"}}]}\n\n')
+        exchange.reset()
+
+    server = RawServer(handle)
+    async with AsyncNaru(base_url=f"{await server.start()}/v1", api_key="x", model="m", max_retries=0) as client:
+        async with asyncio.timeout(10):
+            with pytest.raises(UpstreamBroken, match="broke off"):
+                await client.run("x")
+    await server.stop()
+
+
+async def test_a_stream_that_trickles_on_is_ended_by_max_seconds(client: AsyncNaru) -> None:
+    async with asyncio.timeout(10):
+        run = await client.run("word " * 400, model="sandbox/echo?tps=20", max_seconds=0.3)
+    assert run.ending == "max_seconds"
+
+
+async def test_a_tool_that_cancels_itself_ends_the_run(client: AsyncNaru) -> None:
+    @tool
+    async def get_weather(location: str) -> str:
+        """Is cancelled from within."""
+        raise asyncio.CancelledError
+
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError, match="from within"):
+            await client.run("서울의 날씨", model="sandbox/tools", tools=[get_weather])
 
 
 async def test_max_seconds_ends_a_run_whose_model_is_slow(client: AsyncNaru) -> None:

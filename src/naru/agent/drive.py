@@ -69,10 +69,11 @@ class _Driver:
     def __init__(self, loop: Loop, ports: Ports) -> None:
         self._loop = loop
         self._ports = ports
-        self._happened: asyncio.Queue[RunEvent | core.Event] = asyncio.Queue()
+        self._happened: asyncio.Queue[RunEvent | core.Event | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(SIDE_BY_SIDE)
         self._error: NaruError | None = None
+        self._is_stopping = False
 
     async def run(self, state: State) -> AsyncGenerator[RunEvent]:
         state, actions = self._loop.due(state, self._ports.clock())
@@ -87,6 +88,8 @@ class _Driver:
                 self._begin(action)
             while isinstance(happened := await self._happened.get(), RunEvent):
                 yield happened
+            if isinstance(happened, BaseException):
+                raise happened
             state, actions = self._loop.step(state, happened, self._ports.clock())
             if isinstance(happened, Said):
                 yield UsageSoFar(state.usage, state.cost_nano)
@@ -95,6 +98,7 @@ class _Driver:
         yield Done(Run(state))
 
     async def stop(self) -> None:
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -114,7 +118,18 @@ class _Driver:
             return
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that ends without telling anything would be waited for for ever."""
+        self._tasks.discard(task)
+        if task.cancelled():
+            if not self._is_stopping:
+                self._happened.put_nowait(
+                    asyncio.CancelledError("A tool, or the model's endpoint, was cancelled from within.")
+                )
+        elif (error := task.exception()) is not None:
+            self._happened.put_nowait(error)
 
     async def _ask(self, action: Ask) -> None:
         put = self._happened.put_nowait

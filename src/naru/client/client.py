@@ -51,7 +51,29 @@ class _Model:
         return self._endpoint.stream({**self._fields, "messages": list(messages)}, left_s)
 
 
-class AsyncNaru:
+class _Official:
+    """What is the OpenAI client's own."""
+
+    openai: Any
+
+    @property
+    def chat(self) -> Any:
+        return self.openai.chat
+
+    @property
+    def responses(self) -> Any:
+        return self.openai.responses
+
+    @property
+    def embeddings(self) -> Any:
+        return self.openai.embeddings
+
+    @property
+    def models(self) -> Any:
+        return self.openai.models
+
+
+class AsyncNaru(_Official):
     """`model` is what calls use that name none. `mcp`: servers whose names may stand in `tools`. `options` go to the OpenAI
     client (max_retries, http_client, default_headers …). Raises Unauthorized where no key is known.
     An `http_client` can be given to AsyncNaru only."""
@@ -147,24 +169,6 @@ class AsyncNaru:
         known = ", ".join(await self._endpoint.models())
         raise BadRequest(f"Say which model: model=…, here or in Naru(). This endpoint has: {known}.", param="model")
 
-    # --- The OpenAI client's own ------------------------------------------------------------------------------------
-
-    @property
-    def chat(self) -> Any:
-        return self.openai.chat
-
-    @property
-    def responses(self) -> Any:
-        return self.openai.responses
-
-    @property
-    def embeddings(self) -> Any:
-        return self.openai.embeddings
-
-    @property
-    def models(self) -> Any:
-        return self.openai.models
-
     async def close(self) -> None:
         await self.openai.close()
 
@@ -177,7 +181,7 @@ class AsyncNaru:
         await self.close()
 
 
-class Naru:
+class Naru(_Official):
     """AsyncNaru for code without an event loop; `openai` is the official synchronous client. Tools run in threads of the
     client's own.
     An `http_client` can be given to AsyncNaru only."""
@@ -223,22 +227,6 @@ class Naru:
             stream=lambda body: self._portal.iterate(endpoint.pieces(body)),
             **options,
         )
-
-    @property
-    def chat(self) -> Any:
-        return self.openai.chat
-
-    @property
-    def responses(self) -> Any:
-        return self.openai.responses
-
-    @property
-    def embeddings(self) -> Any:
-        return self.openai.embeddings
-
-    @property
-    def models(self) -> Any:
-        return self.openai.models
 
     def close(self) -> None:
         self._portal.call(self._async.close())

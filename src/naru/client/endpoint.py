@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import openai
 
 from naru.agent.loop import Said
@@ -15,7 +17,7 @@ from naru.agent.run import nano_of
 from naru.agent.tool import Json
 from naru.client.errors import explained, is_unknown_model, with_nearest
 from naru.client.reply import Reply
-from naru.errors import NaruError, Unauthorized
+from naru.errors import NaruError, Unauthorized, UpstreamBroken, UpstreamTimeout
 from naru.protocol.messages import Event, TextDelta
 from naru.protocol.openai_chat import OPENAI_CHAT
 
@@ -41,7 +43,7 @@ class Endpoint:
         """An answer as it comes; a Said at the end. Raises NaruError, of a broken stream too."""
         reader = AnswerReader()
         asked = {**body, "stream_options": {"include_usage": True, **body.get("stream_options", {})}}
-        async with self._opened(asked, timeout_s) as response:
+        async with self._opened(asked, timeout_s) as response, asyncio.timeout(timeout_s):
             async for data in response.iter_bytes():
                 for event in reader.feed(data):
                     yield event
@@ -84,6 +86,17 @@ class Endpoint:
             within = timeout_s if timeout_s is not None else _seconds(self.openai.timeout)
             found = explained(error, self.base_url, within, time.time())
             raise await self._with_names(found, model) from error
+        except (
+            TimeoutError,
+            httpx2.TimeoutException,
+        ) as error:  # in the middle of a stream, where the client wraps nothing
+            raise UpstreamTimeout(
+                f"The answer of {self.base_url} was not whole in time. Ask for less (max_tokens), or allow more time (timeout=)."
+            ) from error
+        except httpx2.HTTPError as error:
+            raise UpstreamBroken(
+                f"The answer of {self.base_url} broke off ({type(error).__name__}). Ask again."
+            ) from error
 
     async def _with_names(self, error: NaruError, model: str) -> NaruError:
         if not model or not is_unknown_model(error):

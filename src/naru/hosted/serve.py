@@ -19,6 +19,7 @@ from naru.agent.events import Done
 from naru.agent.loop import Limits, Loop
 from naru.agent.run import Run
 from naru.agent.toolbox import Offered, Toolbox, gathered
+from naru.cache.idempotency import key_in
 from naru.clock import Clock
 from naru.errors import BadRequest, InternalError, NaruError
 from naru.gateway.serve import Gateway
@@ -58,7 +59,7 @@ class Hosted:
         await self._serve(exchange, cast(Dialect, dialect))
 
     async def _serve(self, exchange: Exchange, dialect: Dialect) -> None:
-        head = Head(self.gateway.ids.next(), int(self._clock.now()))
+        head = Head(self.gateway.ids.next(), int(self._clock.now()), self.gateway.ledger.fx)
         teller: Teller | None = None
         try:
             envelope = dialect.read(exchange.payload, exchange.path, exchange.headers)
@@ -67,6 +68,12 @@ class Hosted:
                 await self.gateway.serve(exchange)
                 return
             check_json(exchange.headers)
+            if key_in(exchange.headers) is not None:
+                raise BadRequest(
+                    "A run with `naru.tools` is not kept for an Idempotency-Key: its tools would not know that it was asked "
+                    "twice. Leave the header out.",
+                    code="unsupported_parameter",
+                )
             key = self.gateway.auth.identify(exchange.headers, address=exchange.client)
             teller = Teller(exchange, dialect, envelope, head)
             await self._run(exchange, teller, want, asked(dialect, envelope), key)
@@ -86,6 +93,7 @@ class Hosted:
         messages = self._hidden.restored(key.id, asked.messages)
         loop = Loop(toolbox.tools, limits_of(want, self.limits), toolbox.handed_over)
         model = GatewayModel(self.gateway.serve, exchange, asked.fields, toolbox.specs)
+        teller.turn_headers = lambda: model.headers
         task = asyncio.current_task()
         assert task is not None
         exchange.listener = _Hangup(task)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from naru.agent.events import Content, ReasoningText, RunEvent, ToolResult, UsageSoFar
 from naru.agent.run import Run
 from naru.hosted.asked import FIELD, opaque
-from naru.ledger.display import cost_headers
+from naru.ledger.display import cost_headers, shown
 from naru.protocol.accumulate import Accumulator
 from naru.protocol.dialect import Dialect, Envelope
 from naru.protocol.messages import (
@@ -33,10 +35,11 @@ _REASONS: dict[str, FinishReason] = {"length": "length", "content_filter": "cont
 
 
 class Head(Struct, frozen=True):
-    """`id` is the request's, `created` in Unix seconds."""
+    """`id` is the request's, `created` in Unix seconds; `fx` is the rate at which costs are shown in won, if they are."""
 
     id: str
     created: int
+    fx: str = ""
 
 
 class Teller:
@@ -52,8 +55,10 @@ class Teller:
         self._is_new_turn = False
         self._has_text = False
         self._gathered = Accumulator()
-        self._encoder = dialect.stream_encoder(envelope, lambda usage: self._cost_nano)
+        self._encoder = dialect.stream_encoder(envelope, lambda usage: shown(self._cost_nano, head.fx))
         self.is_started = False
+        #: Headers of the turn under way.
+        self.turn_headers: Callable[[], HeaderList] = list
 
     @property
     def is_streaming(self) -> bool:
@@ -84,7 +89,7 @@ class Teller:
             self._add(events)
             body = self._dialect.encode_response(self._gathered.response(), self._envelope)
             headers = [*self._headers(b"application/json"), (b"x-naru-turns", b"%d" % run.turns)]
-            self._exchange.reply(200, headers + cost_headers(self._cost_nano, ""), body)
+            self._exchange.reply(200, headers + cost_headers(self._cost_nano, self._head.fx), body)
             return
         self._tell(events)
         self._exchange.write(self._encoder.close())
@@ -111,7 +116,7 @@ class Teller:
         return Start(f"chatcmpl-{self._head.id}", self._envelope.model, self._head.created, dialect=self._dialect.name)
 
     def _headers(self, content_type: bytes) -> HeaderList:
-        return [(b"content-type", content_type), (b"x-request-id", self._head.id.encode())]
+        return [(b"content-type", content_type), (b"x-request-id", self._head.id.encode()), *self.turn_headers()]
 
     def _used(self, event: ToolResult) -> list[Event]:
         """A call that the gateway made, for whoever shows it: Responses have an item for it, chat completions a field of

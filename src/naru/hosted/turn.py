@@ -47,12 +47,14 @@ class InnerExchange:
         self.listener: Listener | None = None
         self.payload = payload
         self.is_gone = False
+        self.told: HeaderList = []
         self._said: asyncio.Queue[bytes | _Whole | NaruError | None] = asyncio.Queue()
 
     def reply(self, status: int, headers: HeaderList, body: bytes) -> None:
         self._said.put_nowait(_Whole(status, headers, body))
 
-    def start(self, status: int, headers: HeaderList) -> None: ...
+    def start(self, status: int, headers: HeaderList) -> None:
+        self.told = headers
 
     def write(self, data: bytes) -> None:
         self._said.put_nowait(data)
@@ -87,6 +89,8 @@ class GatewayModel:
         self._outer = outer
         self._fields = fields
         self._tools = tools
+        #: Of the turn under way: who answers it, and where its limits stand.
+        self.headers: HeaderList = []
 
     async def ask(self, messages: Sequence[Json], left_s: float | None) -> AsyncIterator[Event | Said]:
         inner = InnerExchange(self._outer, turn_body(self._fields, messages, self._tools))
@@ -95,6 +99,7 @@ class GatewayModel:
         try:
             async with asyncio.timeout(left_s):
                 async for data in inner.pieces():
+                    self.headers = [pair for pair in inner.told if pair[0].startswith((b"x-naru-", b"x-ratelimit-"))]
                     for event in reader.feed(data):
                         yield event
             for event in reader.close():
