@@ -145,9 +145,12 @@ async def test_calls_of_the_callers_own_tools_are_handed_over_and_the_run_goes_o
         asked_before = len(asked)
         async with stranger:
             await stranger.chat.completions.create(**want, messages=[*ASKED, message, told])
+            other = [{"role": "user", "content": "another conversation"}, message, told]
+            await ask(gateway, messages=other, **want)
     roles = [(each["role"], each.get("tool_call_id")) for each in asked[2]["messages"]]
     assert roles == [("user", None), ("assistant", None), ("tool", "hidden"), ("assistant", None), ("tool", "theirs")]
     assert len(asked[asked_before]["messages"]) == 3  # nobody else's
+    assert len(asked[asked_before + 1]["messages"]) == 3  # nor another conversation's with calls of the same ids
 
 
 # --- Bounds and mistakes --------------------------------------------------------------------------------------------

@@ -6,30 +6,40 @@ model goes on without it.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import msgspec
+
 from naru.agent.tool import Json
+
+#: (key, digest of the caller's messages before, id of the first call that was handed over)
+Place = tuple[str, bytes, str]
 
 MAX_RUNS = 2_000
 MAX_BYTES = 32 * 1024 * 1024
 
 
 class Hidden:
-    """Messages by the ids of the calls that were handed over."""
+    """Messages by where the handed-over call stands: behind which messages of the caller's, under which id. An id alone would not
+    do: some models number the calls of every conversation from 0."""
 
     def __init__(self, max_runs: int = MAX_RUNS, max_bytes: int = MAX_BYTES) -> None:
         self._max_runs = max_runs
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._runs: OrderedDict[tuple[str, str], tuple[list[Json], int]] = OrderedDict()
+        self._runs: OrderedDict[Place, tuple[list[Json], int]] = OrderedDict()
 
-    def keep(self, key_id: str, calls: Sequence[str], messages: list[Json], size: int) -> None:
-        """`messages` are all that came after the caller's own: turns, results, and the answer with the handed-over `calls`."""
-        if not calls or size > self._max_bytes:
+    def keep(self, key_id: str, asked: Sequence[Json], call_id: str, messages: list[Json]) -> None:
+        """`asked` are the caller's own messages; `messages` all that came after them: turns, results, and the answer whose
+        first handed-over call is `call_id`."""
+        place = (key_id, _digest(asked), call_id)
+        size = len(_bytes_of(messages))
+        self._forget(place)
+        if size > self._max_bytes:
             return
-        self._forget((key_id, calls[0]))
-        self._runs[key_id, calls[0]] = messages, size
+        self._runs[place] = messages, size
         self._bytes += size
         while len(self._runs) > self._max_runs or self._bytes > self._max_bytes:
             self._forget(next(iter(self._runs)))
@@ -37,17 +47,26 @@ class Hidden:
     def restored(self, key_id: str, messages: Sequence[Json]) -> list[Json]:
         """The caller's messages, with what came before a handed-over call put back where it stood."""
         found: list[Json] = []
-        for message in messages:
+        for at, message in enumerate(messages):
             calls = message.get("tool_calls") if message.get("role") == "assistant" else None
             first = calls[0].get("id") if isinstance(calls, list) and calls and isinstance(calls[0], dict) else None
-            kept = self._runs.get((key_id, str(first))) if first else None
-            if kept is None:
+            place = (key_id, _digest(messages[:at]), str(first)) if first and self._runs else None
+            kept = self._runs.get(place) if place is not None else None
+            if kept is None or place is None:
                 found.append(message)
                 continue
-            self._runs.move_to_end((key_id, str(first)))
+            self._runs.move_to_end(place)
             found += kept[0]
         return found
 
-    def _forget(self, run: tuple[str, str]) -> None:
-        _, size = self._runs.pop(run, ([], 0))
+    def _forget(self, place: Place) -> None:
+        _, size = self._runs.pop(place, ([], 0))
         self._bytes -= size
+
+
+def _digest(messages: Sequence[Json]) -> bytes:
+    return hashlib.blake2b(_bytes_of(messages), digest_size=16).digest()
+
+
+def _bytes_of(messages: Sequence[Json]) -> bytes:
+    return msgspec.json.encode(messages, order="sorted")

@@ -7,7 +7,6 @@ so that no token is billed twice.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import cast
@@ -17,7 +16,6 @@ import structlog
 from naru.agent.drive import Ports, drive
 from naru.agent.events import Done
 from naru.agent.loop import Limits, Loop
-from naru.agent.run import Run
 from naru.agent.toolbox import Offered, Toolbox, gathered
 from naru.cache.idempotency import key_in
 from naru.clock import Clock
@@ -102,7 +100,9 @@ class Hosted:
             async for event in events:
                 teller.hear(event)
                 if isinstance(event, Done):
-                    self._remember(key, event.run, len(messages))
+                    if event.run.ending == "handed_over":
+                        hidden = event.run.messages[len(messages) :]
+                        self._hidden.keep(key.id, asked.messages, event.run.pending[0].id, hidden)
                     teller.end(event.run)
 
     async def _toolbox(self, want: Wanted, asked: Asked) -> Toolbox:
@@ -115,12 +115,6 @@ class Hosted:
                 param="naru.tools",
             )
         return await gathered([*(self.offered[name] for name in want.tools), *asked.tools], {})
-
-    def _remember(self, key: KeyRecord, run: Run, began: int) -> None:
-        if run.ending == "handed_over":
-            hidden = run.messages[began:]
-            size = len(json.dumps(hidden, ensure_ascii=False))
-            self._hidden.keep(key.id, [use.id for use in run.pending], hidden, size)
 
 
 class _Hangup:
