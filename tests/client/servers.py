@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Literal
 
 from naru.client.counting import count_body
 from naru.client.reply import Json, Reply
@@ -72,9 +72,10 @@ class Server:
 
 
 class Gcra(Server):
-    """The gateway's own limits, with or without its headers."""
+    """The gateway's own limits. Tells what is left when the request came (as OpenAI does), when the answer leaves (as Naru does),
+    or nothing."""
 
-    def __init__(self, limits: Limits, tells: bool, **more: Any) -> None:
+    def __init__(self, limits: Limits, tells: Literal["coming", "leaving", "nothing"] = "coming", **more: Any) -> None:
         super().__init__(**more)
         self.tells = tells
         self.admission = Admission()
@@ -96,8 +97,14 @@ class Gcra(Server):
             self.holds[asyncio.current_task()] = self.admission.take([self.meter], tokens, now_ns)
         except RateLimited as refusal:
             return refusal, {}
-        said = {name.decode(): value.decode() for name, value in headers([self.meter], now_ns)} if self.tells else {}
-        return None, said
+        return None, self.said(now_ns) if self.tells == "coming" else {}
+
+    def answer(self, body: Json, said: dict[str, str]) -> Reply:
+        now_ns = int(asyncio.get_running_loop().time() * 1e9)
+        return super().answer(body, self.said(now_ns) if self.tells == "leaving" else said)
+
+    def said(self, now_ns: int) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in headers([self.meter], now_ns)}
 
 
 class FixedWindow(Server):

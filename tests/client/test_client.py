@@ -425,11 +425,17 @@ async def test_many_prompts_and_a_conversation(gateway: Gateway, client: AsyncNa
     talk = client.conversation("sandbox/echo", system="be brief")
     assert (await talk.ask("hello")).text == "hello"
     assert [piece async for piece in talk.stream("a b") if isinstance(piece, str)] == ["a", " b"]
+    talk.save(tmp_path / "talk.json")
+    again = client.conversation(load=tmp_path / "talk.json")
+    assert (await again.ask("c")).text == "c"
+    assert [message["content"] for message in again.messages] == ["be brief", "hello", "hello", "a b", "a b", "c", "c"]
+    assert client.conversation("other", load=tmp_path / "talk.json").model == "other"
 
     def use() -> None:
         with Naru(base_url=gateway.url, api_key=gateway.key, model="sandbox/echo") as plain:
             assert [outcome.text for outcome in plain.map(["x", "y"])] == ["x", "y"]
             assert plain.conversation().ask("z").text == "z"
             assert next(iter(plain.conversation().stream("z"))) == "z"
+            assert plain.conversation(load=tmp_path / "talk.json").ask("z").text == "z"
 
     await asyncio.to_thread(use)

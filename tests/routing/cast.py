@@ -62,6 +62,28 @@ class Actor:
         await play(exchange, self.script or usual)
 
 
+class Told:
+    """An exchange whose answer nobody reads."""
+
+    method, path, query, client = "POST", "/v1/chat/completions", "", "127.0.0.1"
+    is_gone = False
+    listener = None
+
+    def __init__(self, key: str, payload: bytes) -> None:
+        self.payload = payload
+        self.headers = [(b"authorization", f"Bearer {key}".encode())]
+
+    def reply(self, status: int, headers: object, body: bytes) -> None: ...
+
+    def start(self, status: int, headers: object) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
 class Cast:
     def __init__(self, gateway: Gateway, actors: dict[str, Actor]) -> None:
         self.gateway = gateway

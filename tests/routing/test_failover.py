@@ -10,29 +10,7 @@ import pytest
 
 from naru.testing.script import Script
 from tests.harness import another_key
-from tests.routing.cast import STREAM, cast, chunk, error, streamed, text_of
-
-
-class Told:
-    """An exchange whose answer nobody reads."""
-
-    method, path, query, client = "POST", "/v1/chat/completions", "", "127.0.0.1"
-    is_gone = False
-    listener = None
-
-    def __init__(self, key: str, payload: bytes) -> None:
-        self.payload = payload
-        self.headers = [(b"authorization", f"Bearer {key}".encode())]
-
-    def reply(self, status: int, headers: object, body: bytes) -> None: ...
-
-    def start(self, status: int, headers: object) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def cut(self) -> None: ...
+from tests.routing.cast import STREAM, Told, cast, chunk, error, streamed, text_of
 
 
 FAST = "timeouts = { connect_s = 1, ttft_s = 0.3, idle_s = 0.3, total_s = 5 }\n"

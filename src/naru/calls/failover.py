@@ -67,6 +67,8 @@ class Failover:
     async def first(self, call: Call) -> Attempt | None:
         """The first attempt that succeeds, its `answer` in place; None when the client left. Raises what the caller is to be told
         when none does."""
+        if call.has_left():  # it may have waited for a place
+            return None
         if not call.plan.attempts:
             raise endings.nobody(call.plan, call.envelope, call.dialect.name, call.upstreams.table)
         self.retries.request(call.started)

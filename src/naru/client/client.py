@@ -34,7 +34,7 @@ from naru.client.endpoint import Endpoint, new_client
 from naru.client.fanout import FanOut, Prompt, fan_out
 from naru.client.portal import Portal
 from naru.client.progress import progress_bar
-from naru.client.reply import Outcome
+from naru.client.reply import Outcome, Reply
 from naru.clock import SystemClock
 from naru.errors import BadRequest
 from naru.protocol.messages import Event
@@ -159,9 +159,16 @@ class AsyncNaru(_Official):
 
     amap = map
 
-    def conversation(self, model: str = "", **options: Any) -> AsyncConversation:
-        """One that remembers, and sends what fits: see AsyncConversation (`system`, `context_tokens`, `summarize` …)."""
-        return AsyncConversation(self._endpoint.reply, model or self.model, stream=self._endpoint.pieces, **options)
+    def conversation(
+        self, model: str = "", *, load: str | PathLike[str] | None = None, **options: Any
+    ) -> AsyncConversation:
+        """One that remembers, and sends what fits: see AsyncConversation (`system`, `context_tokens`, `summarize` …). `load`: a
+        file that `save` wrote, to go on with; only `summarize` can be given beside it. Raises ValueError for another kind of
+        file."""
+        reply, pieces = self._endpoint.reply, self._endpoint.pieces
+        if load is not None:
+            return AsyncConversation.load(load, reply, stream=pieces, model=model, **options)
+        return AsyncConversation(reply, model or self.model, stream=pieces, **options)
 
     async def _named(self, model: str) -> str:
         if model or self.model:
@@ -218,15 +225,19 @@ class Naru(_Official):
         """See AsyncNaru.map."""
         return self._portal.call(self._async.map(prompts, **options))
 
-    def conversation(self, model: str = "", **options: Any) -> Conversation:
+    def conversation(self, model: str = "", *, load: str | PathLike[str] | None = None, **options: Any) -> Conversation:
         """See AsyncNaru.conversation."""
         endpoint = Endpoint(self._async.openai)
-        return Conversation(
-            lambda body: self._portal.call(endpoint.reply(body)),
-            model or self._async.model,
-            stream=lambda body: self._portal.iterate(endpoint.pieces(body)),
-            **options,
-        )
+
+        def reply(body: Json) -> Reply:
+            return self._portal.call(endpoint.reply(body))
+
+        def pieces(body: Json) -> Iterator[str | Reply]:
+            return self._portal.iterate(endpoint.pieces(body))
+
+        if load is not None:
+            return Conversation.load(load, reply, stream=pieces, model=model, **options)
+        return Conversation(reply, model or self._async.model, stream=pieces, **options)
 
     def close(self) -> None:
         self._portal.call(self._async.close())

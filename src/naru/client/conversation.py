@@ -89,9 +89,9 @@ class _Talk:
         finally:
             draft.unlink(missing_ok=True)
 
-    def _read(self, path: str | os.PathLike[str]) -> None:
+    def _read(self, path: str | os.PathLike[str], model: str) -> None:
         saved = _saved(path)
-        self.model, self.context_tokens, self.fields = saved.model, saved.context_tokens, saved.fields
+        self.model, self.context_tokens, self.fields = model or saved.model, saved.context_tokens, saved.fields
         self.messages, self.summary, self._summarized = saved.messages, saved.summary, saved.summarized
 
     def _copy_to(self, other: _Talk) -> None:
@@ -196,10 +196,11 @@ class AsyncConversation(_Talk):
         *,
         stream: Stream | None = None,
         summarize: Summarize | None = None,
+        model: str = "",
     ) -> AsyncConversation:
-        """What `save` wrote. Raises ValueError for another kind of file."""
+        """What `save` wrote, with another `model` if one is given. Raises ValueError for another kind of file."""
         talk = cls(send, "", stream=stream, summarize=summarize)
-        talk._read(path)
+        talk._read(path, model)
         return talk
 
     async def _prepare(self, messages: list[Json]) -> Trimmed:
@@ -266,9 +267,10 @@ class Conversation(_Talk):
         *,
         stream: SyncStream | None = None,
         summarize: SyncSummarize | None = None,
+        model: str = "",
     ) -> Conversation:
         talk = cls(send, "", stream=stream, summarize=summarize)
-        talk._read(path)
+        talk._read(path, model)
         return talk
 
     def _prepare(self, messages: list[Json]) -> Trimmed:

@@ -46,7 +46,9 @@ OUTPUT_WEIGHT = 0.05
 STOPS_ALL = (Unauthorized, BudgetExceeded, InsufficientCredits)
 #: What befalls one befalls all of the same model.
 STOPS_MODEL = (Forbidden, NotFound, Unpriced)
-CONCURRENCY_CODE = "concurrency_limit_exceeded"
+#: Refusals for want of a place rather than of rate: as soon as one ends there is room again, so fewer go at once, and nobody but
+#: the refused one waits (limits, load shedding and throttled deployments of a gateway).
+PLACE_CODES = frozenset({"concurrency_limit_exceeded", "overloaded", "deployments_busy"})
 
 Prompt = str | list[Json] | Json
 
@@ -277,15 +279,15 @@ class _Run:
         asked_s = None if error.retry_after_s is None else max(0.0, error.retry_after_s)
         is_refusal = error.status == 429 or isinstance(error, Overloaded)
         if is_refusal:
-            hold_s = min(asked_s or 0.0, self._options.give_up_s)
-            lacks_place = error.code == CONCURRENCY_CODE
+            lacks_place = error.code in PLACE_CODES
+            hold_s = 0.0 if lacks_place else min(asked_s or 0.0, self._options.give_up_s)
             self._pace.refused(ticket, int(hold_s * 1e9), self._now_ns(), lacks_place=lacks_place)
         else:
             self._pace.failed(ticket)
         if not error.is_retryable or is_final(error) or self._is_stopped(prompt):
             self._give_up(prompt, error)
             return
-        if not (error.status == 429 and asked_s is not None):
+        if asked_s is None or not (error.status == 429 or error.code in PLACE_CODES):
             prompt.failures += 1
         due_s = self._clock.monotonic() + max(asked_s or 0.0, self._backoff_s(prompt))
         if prompt.failures > self._options.retries or due_s > prompt.first_s + self._options.give_up_s:

@@ -28,14 +28,18 @@ WINDOW_NS = 60_500_000_000
 CATCH_UP_NS = 5_000_000_000
 #: Where nothing is known, as many are under way at first; each answer makes room for one more until the first refusal.
 FIRST_LANES = 4
-#: A refusal takes this share of the lanes, at most once for each time that the requests under way are renewed.
+#: Too many refusals take this share of the lanes, at most once for each time that the requests under way are renewed.
 LANES_KEPT = 0.7
+#: Some servers refuse now and then whatever the pace. So many of the last answers are too many: a share of as many as there are
+#: lanes, and of a few at least.
+TOO_MANY_REFUSED = 0.15
+FEWEST_ANSWERS = 16
 #: The same for the rate, where the server refuses what the caller's figure allows and says no limit of its own. An answer
 #: brings back 0.75 %, so that one stray refusal in twenty costs next to nothing, and a figure that is too high is left.
 RATE_KEPT = 0.9
 RATE_GROWTH = 0.0075
 LOWEST_RATE = 1 / 64
-#: Where no limit is known, a refusal holds everybody at least so long: one lane alone may be faster than the limit.
+#: Where no limit is known, too many refusals hold everybody at least so long: one lane alone may be faster than the limit.
 BLIND_HOLD_NS = 2_000_000_000
 #: Requests that are remembered for a server that has not said anything since.
 MAX_LATER = 4096
@@ -111,8 +115,10 @@ class Told:
     """A limit as the server last told it: `limit` a minute, and how much is left of it.
 
     The room told is what was left when the request came there (OpenAI), or when its answer left (Naru): nobody says which. So
-    the first is taken as of now, without what was let go after the request; and later ones are counted on from when the
-    request was let go, but to no more than what we had counted ourselves and came back with the answer.
+    each answer gives two bounds. At least: what was told, less all that was let go after the request. At most: what was told,
+    or that counted on from when the request was let go. The first answer is taken at its least; from then on our own count
+    holds, brought within the bounds of each answer. It alone is exact: the bounds are apart by what one answer's time brings,
+    and to go by the upper one is to be refused again and again.
     Whether room comes back steadily (OpenAI, Naru) or all at once when the minute ends is not said; it is taken to come
     back steadily, up to what `reset` shows the bucket to hold. A server of the other kind refuses a few and says `retry-after`.
     """
@@ -133,7 +139,7 @@ class Told:
         return self._limit > 0
 
     def hear(self, said: Said, ticket: Ticket, back: int, now_ns: int) -> None:
-        """`ticket` is the request that was answered; `back` how much of its cost may have come back."""
+        """`ticket` is the request that was answered; `back` how much of its cost may come back with the answer."""
         if ticket.number <= self._heard:
             return  # the answers came in another order; a later one has said more
         counted = self._now(now_ns) + back * MINUTE_NS if self._limit else None
@@ -141,15 +147,18 @@ class Told:
         self._limit = said.limit
         refill = said.limit if said.reset_ns is None else -(-said.reset_ns * said.limit // MINUTE_NS)
         self._size = max(1, min(said.limit, said.remaining + refill))
-        self._have = min(said.remaining, self._size) * MINUTE_NS
         while self._later and self._later[0][0] <= ticket.number:
             self._later.popleft()
-        self._at_ns = now_ns if counted is None else ticket.at_ns
-        for _, at_ns, cost in self._later:
-            self._spend(cost, now_ns if counted is None else at_ns)
-        if counted is not None:
-            self._have = min(self._now(now_ns), counted)
-            self._at_ns = now_ns
+        told = min(said.remaining, self._size) * MINUTE_NS
+        least = told - sum(min(cost, self._size) for _, _, cost in self._later) * MINUTE_NS
+        if counted is None:
+            self._have = least
+        else:
+            self._have, self._at_ns = told, ticket.at_ns
+            for _, at_ns, cost in self._later:
+                self._spend(cost, at_ns)
+            self._have = max(least, min(counted, max(told, self._now(now_ns))))
+        self._at_ns = now_ns
 
     def wait_ns(self, cost: int, now_ns: int) -> int:
         if not self._limit:
@@ -181,13 +190,15 @@ class Lanes:
     """How many may be under way: at most `most`, and fewer where the server refuses more (additive increase, multiplicative
     decrease)."""
 
-    __slots__ = ("_cut_at", "_is_crowded", "_width", "most")
+    __slots__ = ("_cut_at", "_is_crowded", "_refused", "_width", "most")
 
     def __init__(self, most: int, first: int) -> None:
         self.most = most
         self._width = float(min(first, most))
         self._cut_at: int | None = None
         self._is_crowded = False
+        #: The share of the last answers that were refusals, older ones counting less.
+        self._refused = 0.0
 
     @property
     def width(self) -> int:
@@ -198,15 +209,24 @@ class Lanes:
         if not self._is_crowded:
             self._width = float(self.most)
 
-    def grow(self) -> None:
+    def answered(self) -> None:
+        self._count(0.0)
         self._width = min(float(self.most), self._width + (1.0 if self._cut_at is None else 1.0 / self._width))
 
-    def cut(self, number: int, sent: int, *, is_crowded: bool) -> None:
-        """The request `number` was refused, of `sent` so far. What was let go before the last cut says nothing new."""
+    def refused(self, number: int, sent: int, *, is_crowded: bool) -> bool:
+        """The request `number` was refused, of `sent` so far. True: that is one too many. What was let go before the last cut
+        says nothing new."""
         self._is_crowded |= is_crowded
+        self._count(1.0)
+        if not is_crowded and self._refused < TOO_MANY_REFUSED:
+            return False
         if self._cut_at is None or number > self._cut_at:
             self._width = max(1.0, self._width * LANES_KEPT)
             self._cut_at = sent
+        return True
+
+    def _count(self, refused: float) -> None:
+        self._refused += (refused - self._refused) / max(self._width, FEWEST_ANSWERS)
 
 
 class Pace:
@@ -264,11 +284,11 @@ class Pace:
     def answered(self, ticket: Ticket, tokens: int, headers: Mapping[str, str], now_ns: int) -> None:
         """`tokens` is what was used; `headers` have lower-case names."""
         self._end(ticket, tokens)
-        self._lanes.grow()
+        self._lanes.answered()
         if self._requests is not None:
             self._requests.rate = min(1.0, self._requests.rate + RATE_GROWTH)
         if (said := said_of(headers, "requests")) is not None:
-            self._told_requests.hear(said, ticket, 1, now_ns)  # one: what others gave back is found step by step
+            self._told_requests.hear(said, ticket, 0, now_ns)
             self._lanes.open()
         if (said := said_of(headers, "tokens")) is not None:
             self._told_tokens.hear(said, ticket, ticket.tokens, now_ns)
@@ -277,10 +297,13 @@ class Pace:
         """The server has no room, and wants nobody for `hold_ns`. `lacks_place`: too many were under way, whatever the rate."""
         self._end(ticket, 0)
         is_blind = self._requests is None and not self._told_requests.is_known
-        self._held_ns = max(self._held_ns, now_ns + (max(hold_ns, BLIND_HOLD_NS) if is_blind else hold_ns))
         if is_blind or lacks_place:
-            self._lanes.cut(ticket.number, self._sent, is_crowded=lacks_place)
-        elif self._requests is not None and not self._told_requests.is_known and ticket.number > self._slowed_at:
+            is_too_many = self._lanes.refused(ticket.number, self._sent, is_crowded=lacks_place)
+            hold_ns = max(hold_ns, BLIND_HOLD_NS) if is_too_many and not lacks_place else hold_ns
+        self._held_ns = max(self._held_ns, now_ns + hold_ns)
+        if is_blind or lacks_place or self._requests is None:
+            return
+        if not self._told_requests.is_known and ticket.number > self._slowed_at:
             self._requests.rate = max(LOWEST_RATE, self._requests.rate * RATE_KEPT)
             self._slowed_at = self._sent
 

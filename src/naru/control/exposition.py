@@ -24,8 +24,9 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         metrics, ledger = self.gateway.metrics, self.gateway.ledger
         gate = self.gateway.gate
+        waiting = gate.waiting + self.gateway.room.waiting
         yield GaugeMetricFamily("naru_in_flight_requests", "Requests being served.", gate.in_flight)
-        yield GaugeMetricFamily("naru_waiting_requests", "Requests that wait for a place.", gate.waiting)
+        yield GaugeMetricFamily("naru_waiting_requests", "Requests that wait for a place.", waiting)
         yield CounterMetricFamily("naru_requests_shed", "Requests refused because all places were taken.", gate.shed)
         yield GaugeMetricFamily(
             "naru_open_streams", "Streams past their first content.", len(self.gateway.streams.flowing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 import structlog
 
@@ -14,6 +16,7 @@ from naru.calls.attempt import Attempt
 from naru.calls.call import Call, RequestIds
 from naru.calls.failover import Failover
 from naru.calls.planning import NOTHING, insisted, plan_for
+from naru.calls.room import Room
 from naru.calls.streams import Streams
 from naru.errors import InternalError, NaruError, ShuttingDown, TooLarge
 from naru.gateway import cached
@@ -71,6 +74,7 @@ class Gateway:
         self.upstreams = upstreams
         self.failover = failover
         self.gate = gate
+        self.room = Room(failover.fleet, gate)
         self.policy = policy
         self.cached = cached
         self.dialects = failover.means.dialects
@@ -128,7 +132,9 @@ class Gateway:
         if self.cached is not None and (hit := await self.cached.begin(call)) is not None:
             await self._tell_again(call, hit)
             return
-        call.plan = self.plan(route, call.upstreams.table.resolve, call.dialect, envelope, call.exchange.headers)
+        call.plan = self._plan(call)
+        if call.plan.is_busy:
+            call.plan = await self.room.wait(call.plan, call.exchange, envelope.is_stream, partial(self._plan, call))
         if self.policy.keeps_content:
             call.record()
         await self._admit(call)
@@ -143,6 +149,9 @@ class Gateway:
             if not call.permit.is_settled:
                 self._settle(call, endings.failed(call, error))
             raise
+
+    def _plan(self, call: Call) -> Plan:
+        return self.plan(call.route, call.upstreams.table.resolve, call.dialect, call.envelope, call.exchange.headers)
 
     def plan(self, route: Route, find: Find, client: ClientSide, envelope: Envelope, headers: HeaderList) -> Plan:
         """As things stand now."""

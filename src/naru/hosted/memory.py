@@ -34,7 +34,10 @@ class Hidden:
     def keep(self, key_id: str, asked: Sequence[Json], call_id: str, messages: list[Json]) -> None:
         """`asked` are the caller's own messages; `messages` all that came after them: turns, results, and the answer whose
         first handed-over call is `call_id`."""
-        place = (key_id, _digest(asked), call_id)
+        before = _Before()
+        for message in asked:
+            before.add(message)
+        place = (key_id, before.digest(), call_id)
         size = len(_bytes_of(messages))
         self._forget(place)
         if size > self._max_bytes:
@@ -46,11 +49,15 @@ class Hidden:
 
     def restored(self, key_id: str, messages: Sequence[Json]) -> list[Json]:
         """The caller's messages, with what came before a handed-over call put back where it stood."""
+        if not self._runs:
+            return list(messages)
         found: list[Json] = []
-        for at, message in enumerate(messages):
+        before = _Before()
+        for message in messages:
             calls = message.get("tool_calls") if message.get("role") == "assistant" else None
             first = calls[0].get("id") if isinstance(calls, list) and calls and isinstance(calls[0], dict) else None
-            place = (key_id, _digest(messages[:at]), str(first)) if first and self._runs else None
+            place = (key_id, before.digest(), str(first)) if first else None
+            before.add(message)
             kept = self._runs.get(place) if place is not None else None
             if kept is None or place is None:
                 found.append(message)
@@ -64,9 +71,18 @@ class Hidden:
         self._bytes -= size
 
 
-def _digest(messages: Sequence[Json]) -> bytes:
-    return hashlib.blake2b(_bytes_of(messages), digest_size=16).digest()
+class _Before:
+    """The messages before a place, each looked at once however many places there are."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, message: Json) -> None:
+        self._hash.update(_bytes_of(message))  # JSON objects end where they end: no two lists have the same bytes
+
+    def digest(self) -> bytes:
+        return self._hash.copy().digest()
 
 
-def _bytes_of(messages: Sequence[Json]) -> bytes:
-    return msgspec.json.encode(messages, order="sorted")
+def _bytes_of(value: Json | list[Json]) -> bytes:
+    return msgspec.json.encode(value, order="sorted")

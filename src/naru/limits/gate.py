@@ -30,6 +30,10 @@ class Gate:
         return self._meter.in_flight
 
     @property
+    def max_waiting(self) -> int:
+        return self._admission.max_waiting
+
+    @property
     def waiting(self) -> int:
         return sum(map(len, self._admission.queues.values()))
 

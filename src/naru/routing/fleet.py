@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from naru.routing.breaker import BreakerPolicy
 from naru.routing.table import Deployment
@@ -23,6 +23,12 @@ class Fleet:
     def of(self, deployment: Deployment) -> Vitals:
         found = self._vitals.get(deployment.id)
         return found if found is not None else self._make(deployment)
+
+    def named(self, deployments: Iterable[str]) -> Iterator[tuple[str, Vitals]]:
+        """Those of them that were used."""
+        for name in deployments:
+            if (vitals := self._vitals.get(name)) is not None:
+                yield name, vitals
 
     def known(self) -> dict[str, Vitals]:
         """All that were used, by deployment."""

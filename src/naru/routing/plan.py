@@ -77,6 +77,11 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         return not self.attempts and any(each.reason == BUSY for each in self.refused)
 
     @property
+    def busy(self) -> frozenset[str]:
+        """Who would be asked if they had fewer requests in hand."""
+        return frozenset(each.deployment for each in self.refused if each.reason == BUSY)
+
+    @property
     def is_elsewhere(self) -> bool:
         """Nobody is where the request must stay, or has its tags."""
         return not self.attempts and any(each.reason in (ELSEWHERE, NOT_TAGGED) for each in self.refused)

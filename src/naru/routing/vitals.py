@@ -7,7 +7,7 @@ healthy call costs about a microsecond here, both ends together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, exp, inf
 from random import Random
 
@@ -122,7 +122,7 @@ class Vitals:
     """One deployment's. `began`, then `ended` exactly once for each call."""
 
     __slots__ = (
-        "_overloaded_at", "_pauses", "_why_paused", "breaker", "calls", "credential", "failures", "in_flight", "load",
+        "_overloaded_at", "_pauses", "_why_paused", "breaker", "calls", "credential", "failures", "freed", "in_flight", "load",
         "paused_until", "room", "ttft", "ttfts", "whole",
     )  # fmt: skip
 
@@ -134,6 +134,8 @@ class Vitals:
         self.failures = 0
         #: Calls at once that it is given; None: no limit is known.
         self.room: float | None = None
+        #: Told of each call that ends, by whoever waits for room.
+        self.freed: Callable[[], None] | None = None
         self.paused_until = 0.0
         self.ttft = Speed()
         self.whole = Speed()
@@ -206,14 +208,18 @@ class Vitals:
                 self.credential.accepted()
             if self.room is not None and self.in_flight + 2 > self.room:  # nearly all of it is in use
                 self.room += 1.0 / self.room
-            return
-        self._judge(error, now, random, decides)
-        self.in_flight -= 1
+        else:
+            self._judge(error, now, random, decides)
+            self.in_flight -= 1
+        if self.freed is not None:
+            self.freed()
 
     def lost(self, now: float, decides: bool = False) -> None:
         """The call was given up, because the client left or another deployment was faster: nothing was learnt."""
         self.in_flight -= 1
         self.breaker.undecided(now, decides)
+        if self.freed is not None:
+            self.freed()
 
     def probed(self, error: NaruError | None, now: float, random: Random) -> None:
         """How a probe went; None: it is there. That opens no way for everybody, since a probe does not go the way of requests:
