@@ -12,7 +12,6 @@ from naru.testing.script import Script
 from tests.harness import another_key
 from tests.routing.cast import STREAM, Told, cast, chunk, error, streamed, text_of
 
-
 FAST = "timeouts = { connect_s = 1, ttft_s = 0.3, idle_s = 0.3, total_s = 5 }\n"
 EQUAL = 'deployments = [{ provider = "a", model = "x" }, { provider = "b", model = "x" }]\n'
 

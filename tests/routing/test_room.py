@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -64,17 +64,21 @@ async def throttled(folder: Path, server: str = "") -> AsyncIterator[tuple[Gatew
         await provider.server.stop()
 
 
-async def until_waiting(gateway: Gateway, count: int) -> None:
+async def until(happens: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while gateway.app.gateway.room.waiting != count:
+        while not happens():
             await asyncio.sleep(0.002)
+
+
+async def until_waiting(gateway: Gateway, count: int) -> None:
+    await until(lambda: gateway.app.gateway.room.waiting == count)
 
 
 async def test_who_comes_beyond_it_waits_and_is_answered(tmp_path: Path) -> None:
     async with throttled(tmp_path) as (gateway, provider, vitals):
         asked = [asyncio.create_task(gateway.chat(model="m")) for _ in range(20)]
         await until_waiting(gateway, 16)
-        assert provider.in_hand == MIN_ROOM
+        await until(lambda: provider.in_hand == MIN_ROOM)
         provider.open.set()
         assert {status for status, _, _ in await asyncio.gather(*asked)} == {200}
         assert provider.asked == 1 + 20
@@ -86,9 +90,7 @@ async def test_who_comes_beyond_it_waits_and_is_answered(tmp_path: Path) -> None
 async def test_beyond_max_queue_it_is_503_with_a_time_to_come_back(tmp_path: Path) -> None:
     async with throttled(tmp_path, "max_queue = 0") as (gateway, provider, _):
         asked = [asyncio.create_task(gateway.chat(model="m")) for _ in range(MIN_ROOM)]
-        async with asyncio.timeout(5):
-            while provider.in_hand < MIN_ROOM:
-                await asyncio.sleep(0.002)
+        await until(lambda: provider.in_hand == MIN_ROOM)
         status, headers, body = await gateway.chat(model="m")
         assert (status, headers["retry-after"], body["error"]["code"]) == (503, "1", "deployments_busy")
         provider.open.set()
@@ -98,9 +100,7 @@ async def test_beyond_max_queue_it_is_503_with_a_time_to_come_back(tmp_path: Pat
 async def test_a_stream_whose_client_leaves_while_it_waits_is_not_asked_for(tmp_path: Path) -> None:
     async with throttled(tmp_path) as (gateway, provider, _):
         asked = [asyncio.create_task(gateway.chat(model="m")) for _ in range(MIN_ROOM)]
-        async with asyncio.timeout(5):
-            while provider.in_hand < MIN_ROOM:
-                await asyncio.sleep(0.002)
+        await until(lambda: provider.in_hand == MIN_ROOM)
         gone = asyncio.create_task(gateway.chat(model="m", stream=True))
         await until_waiting(gateway, 1)
         gone.cancel()
