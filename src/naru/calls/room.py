@@ -85,7 +85,7 @@ class Room:
 
     async def _turn(self, waiter: _Waiter, busy: Plan) -> None:
         waiter.turn = asyncio.get_running_loop().create_future()
-        waiter.deployments = busy.busy
+        waiter.deployments = frozenset(deployment.id for deployment in busy.waits_for)
         for name, vitals in self._fleet.named(waiter.deployments):
             vitals.freed = partial(self._freed, name)
         await waiter.turn

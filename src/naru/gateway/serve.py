@@ -133,14 +133,16 @@ class Gateway:
             await self._tell_again(call, hit)
             return
         call.plan = self._plan(call)
-        if call.plan.is_busy:
-            call.plan = await self.room.wait(call.plan, call.exchange, envelope.is_stream, partial(self._plan, call))
         if self.policy.keeps_content:
             call.record()
         await self._admit(call)
         try:
             if self.policy.is_power_safe:
                 await self.ledger.durable()
+            if call.plan.is_busy:  # after the limits, which count requests as they come
+                call.plan = await self.room.wait(
+                    call.plan, call.exchange, envelope.is_stream, partial(self._plan, call)
+                )
             if envelope.is_stream:
                 await self._stream(call)
             else:

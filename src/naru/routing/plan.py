@@ -46,7 +46,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, gc=False):
     """`attempts` are tried in their order, then `last_resort`, whose ailments stand in `refused`. `on_context` and `on_policy`
     are for a request that was too long, or against a provider's rules, for those. `is_lone`: there was one deployment, and
-    nothing to decide."""
+    nothing to decide. `waits_for` is there where nobody can be asked now, but some can be as soon as they have fewer requests in
+    hand: those, and whoever may be well again by then."""
 
     attempts: tuple[Deployment, ...]
     refused: tuple[Refusal, ...] = ()
@@ -55,13 +56,14 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     on_policy: tuple[Deployment, ...] = ()
     strategy: str = "priority"
     is_lone: bool = False
+    waits_for: tuple[Deployment, ...] = ()
 
     @property
     def candidates(self) -> tuple[Deployment, ...]:
         """Everybody who may be called."""
-        if self.is_lone or not (self.last_resort or self.on_context or self.on_policy):
+        if self.is_lone or not (self.last_resort or self.on_context or self.on_policy or self.waits_for):
             return self.attempts
-        return (*self.attempts, *self.last_resort, *self.on_context, *self.on_policy)
+        return (*self.attempts, *self.waits_for, *self.last_resort, *self.on_context, *self.on_policy)
 
     def is_for(self, *reasons: str) -> bool:
         """Whether nobody can answer, and all for one of these reasons."""
@@ -74,12 +76,8 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_busy(self) -> bool:
-        return not self.attempts and any(each.reason == BUSY for each in self.refused)
-
-    @property
-    def busy(self) -> frozenset[str]:
-        """Who would be asked if they had fewer requests in hand."""
-        return frozenset(each.deployment for each in self.refused if each.reason == BUSY)
+        """Whether it is worth waiting."""
+        return bool(self.waits_for)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -104,7 +102,8 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
     for name in route.fallbacks:
         choice.consider(find(name))
     well, last = _spread(choice), choice.last_resort()
-    if not well and not choice.is_busy:
+    waits_for = () if well or not choice.busy else (*choice.busy, *last)
+    if not well and not waits_for:
         # Nobody is well. Whoever may be first again goes first, and their own words reach the caller.
         well, last = last[:MAX_ATTEMPTS], []
     return Plan(
@@ -114,6 +113,7 @@ def plan(route: Route, find: Find, asking: Asking, world: Conditions) -> Plan:
         _Choice(route, asking, world).others(map(find, route.context_fallbacks)) if route.context_fallbacks else (),
         _Choice(route, asking, world).others(map(find, route.policy_fallbacks)) if route.policy_fallbacks else (),
         route.strategy,
+        waits_for=waits_for,
     )
 
 
@@ -127,7 +127,7 @@ def lone(route: Route, client: str, fleet: Fleet, now: float) -> Plan | None:
     vitals = fleet.of(only)
     if vitals.room is None or vitals.has_room(now):
         return Plan(route.deployments, strategy=route.strategy, is_lone=True)
-    return Plan((), (Refusal(only.id, BUSY),))
+    return Plan((), (Refusal(only.id, BUSY),), waits_for=(only,))
 
 
 def _only(route: Route, client: str) -> Deployment | None:
@@ -215,7 +215,7 @@ class _Choice:
         self.world = world
         self.well: list[Deployment] = []
         self.refused: list[Refusal] = []
-        self.is_busy = False
+        self.busy: list[Deployment] = []
         self._own = 0
         self._ailing: list[tuple[bool, float, Deployment]] = []
         #: None where no second route can name a deployment again.
@@ -271,7 +271,7 @@ class _Choice:
                 self._refuse(deployment, vitals.ailment(now) or "")
                 self._ailing.append((vitals.is_told_off(now), vitals.wait_s(now), deployment))
             elif vitals.room is not None and not vitals.has_room(now):
-                self.is_busy = True
+                self.busy.append(deployment)
                 self._refuse(deployment, BUSY)
             else:
                 found.append((deployment, vitals))
