@@ -106,6 +106,25 @@ async def test_a_tool_that_changes_something_asks_first(gateway: Gateway, tmp_pa
         assert (tmp_path / "a.txt").exists()
 
 
+async def test_ctrl_c_at_the_question_stops_the_answer_and_keeps_the_chat(gateway: Gateway, tmp_path: Path) -> None:
+    model = 'sandbox/tools?args={"path":"a.txt","content":"hi"}'
+    async with chatting(tmp_path, environment(tmp_path / "home"), model, "--tools", "write_file") as terminal:
+        await terminal.prompted("Ctrl-D ends")
+        terminal.type("써줘" + ENTER)
+        await terminal.until(r"Allow write_file\? \[y\]es, \[n\]o, \[a\]lways:$")
+        terminal.type(CTRL_C)
+        await terminal.prompted("· cut")
+        assert not (tmp_path / "a.txt").exists()
+        await say(terminal, "/tools off", "tools: off")
+        await say(terminal, "/model sandbox/echo", "model: sandbox/echo")
+        await say(terminal, "그래", r"\n그래\nsandbox/echo · ")
+        terminal.type("/quit" + ENTER)
+        assert await terminal.ended() == 0
+    first, second = saved(tmp_path)["turns"]
+    assert (first["is_cut"], first["error"], second["is_cut"]) == (True, "stopped", False)
+    assert first["messages"][-1]["content"] == "Stopped by the user before there was a result."
+
+
 async def test_a_conversation_goes_on_with_its_files(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(2000))
     (tmp_path / "notes.txt").write_text("나룻배")

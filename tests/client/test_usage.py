@@ -7,7 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from naru.client.reply import Reply
+from naru.agent.loop import State
+from naru.agent.run import Run
+from naru.client.reply import Outcome, Reply
 from naru.client.usage import Report, UsageTracker
 from naru.protocol.messages import Usage
 from naru.testing import FakeClock
@@ -35,6 +37,15 @@ def test_a_day_is_the_sum_of_its_answers() -> None:
     assert (tracker.month.requests, tracker.month.cost_nano) == (4, 300_000_004)
     clock.advance(31 * 86_400)
     assert tracker.month.requests == 0
+
+
+def test_runs_replies_and_outcomes_are_recorded_alike() -> None:
+    tracker, usage = UsageTracker(clock=FakeClock()), Usage(input=10, output=20)
+    tracker.record(Run(State((), usage=usage, cost_nano=1_500_000_000)))
+    tracker.record(Outcome(index=0, reply=reply(1_500_000_000)))
+    assert tracker.report() == Report(requests=2, input_tokens=20, output_tokens=40, cost_nano=3_000_000_000)
+    assert Run(State((), cost_nano=1)).cost_usd == reply(1).cost_usd == Decimal("0.000000001")
+    assert Outcome(index=0, reply=reply(None)).cost_usd is None
 
 
 def test_a_day_is_that_of_the_time_zone() -> None:

@@ -60,8 +60,13 @@ class Run(Struct, frozen=True):
         return self.state.usage
 
     @property
+    def cost_nano(self) -> int | None:
+        """Nano-dollars; None where the endpoint does not tell costs."""
+        return self.state.cost_nano
+
+    @property
     def cost_usd(self) -> Decimal | None:
-        """None where the endpoint does not tell costs."""
+        """Dollars, exact."""
         return usd(self.state.cost_nano)
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
 
+from naru.agent.run import usd
 from naru.errors import NaruError
 from naru.protocol.messages import Usage
 
@@ -23,6 +25,11 @@ class Reply(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     cost_nano: int | None = None
     headers: Mapping[str, str] = {}
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars, exact; None where nobody said what it cost."""
+        return usd(self.cost_nano)
 
 
 #: Sends one chat-completions body, once; raises NaruError.
@@ -82,6 +89,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     def cost_nano(self) -> int | None:
         """Nano-dollars; an error costs nothing that we know of."""
         return None if self.reply is None else self.reply.cost_nano
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars, exact."""
+        return usd(self.cost_nano)
 
     @property
     def _reply(self) -> Reply:

@@ -1,7 +1,7 @@
 """What a program has used and spent, by day and by month, and a call when the month's budget runs low.
 
     tracker = UsageTracker(monthly_budget_usd="500", on_alert=lambda month: print(f"{month.share:.0%} of the budget"))
-    tracker.record(client.chat(...))
+    tracker.record(client.run("안녕하세요!"))            # a Run, a Reply, or an Outcome that is ok
     print(tracker.report().cost_usd, tracker.month.cost_usd)
 
 It knows what this program did, since it began. What everybody did with a key is the gateway's to say: `naru usage`.
@@ -12,13 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
+from typing import Protocol
 
 from msgspec import Struct
 
-from naru.client.reply import Reply
 from naru.clock import Clock, SystemClock
+from naru.protocol.messages import Usage
 
 NANO_PER_USD = 1_000_000_000
+
+
+class Used(Protocol):
+    """What an answer has used: a Reply, a Run, an Outcome."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+    @property
+    def cost_nano(self) -> int | None: ...
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -78,17 +89,17 @@ class UsageTracker:
         self._days: dict[date, Report] = {}
         self._alerted: set[tuple[int, int]] = set()
 
-    def record(self, reply: Reply, at: datetime | None = None) -> None:
+    def record(self, used: Used, at: datetime | None = None) -> None:
         """`at`: when it was, with its time zone; now unless told."""
         day = self._day(at)
-        used = Report(
+        more = Report(
             requests=1,
-            input_tokens=reply.usage.input,
-            output_tokens=reply.usage.output,
-            cost_nano=reply.cost_nano or 0,
-            unpriced=int(reply.cost_nano is None),
+            input_tokens=used.usage.input,
+            output_tokens=used.usage.output,
+            cost_nano=used.cost_nano or 0,
+            unpriced=int(used.cost_nano is None),
         )
-        self._days[day] = self._days.get(day, Report()).plus(used)
+        self._days[day] = self._days.get(day, Report()).plus(more)
         self._alert(day)
 
     def report(self, day: date | None = None) -> Report:
