@@ -177,6 +177,74 @@ async def test_what_cannot_be_is_said_in_the_callers_dialect(
         await gateway.openai.responses.create(model="sandbox/tools", input="x", extra_body={"naru": fields})
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"n": 2}, "leave out `n`"),
+        ({"messages": ["hello"]}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "assistant", "tool_calls": [1]}]}, "messages"),
+        ({"tools": ["web_fetch"]}, "`tools` is a list of objects"),
+        ({"tools": {"web_fetch": 1}}, "`tools` is a list of objects"),
+        ({"tools": "files"}, "`tools` is a list of objects"),
+    ],
+)
+async def test_a_body_that_is_none_is_refused(gateway: Gateway, body: Any, words: str) -> None:
+    asked = {"model": "sandbox/tools", "messages": ASKED, "naru": {"tools": ["weather"]}, **body}
+    status, _, told = await gateway.post(json.dumps(asked).encode())
+    assert (status, json.loads(told)["error"]["type"]) == (400, "invalid_request_error"), told
+    assert words in json.loads(told)["error"]["message"]
+
+
+async def test_the_operators_cost_limit_holds_whatever_a_caller_asks_for(tmp_path: Path) -> None:
+    async with running(tmp_path, CONFIG + "max_cost_usd = 0.000000001\n") as gateway:
+        for own in ({}, {"max_cost_usd": "5"}):
+            assert ending(await ask(gateway, extra_body={"naru": {"tools": ["weather"], **own}})) == "max_cost"
+
+
+async def test_the_texts_of_two_turns_are_two_paragraphs(tmp_path: Path) -> None:
+    """A model that says something before it calls."""
+    call = {
+        "index": 0,
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "calculator", "arguments": '{"expression":"1+1"}'},
+    }
+    turns = iter(
+        [
+            [{"content": "Let me see."}, {"tool_calls": [call]}, "tool_calls"],
+            [{"content": "It is"}, {"content": " 2."}, "stop"],
+        ] * 2
+    )  # fmt: skip
+
+    async def turn(exchange: Exchange) -> None:
+        *deltas, finish = next(turns)
+        exchange.start(200, (("content-type", "text/event-stream"),))
+        for delta, end in (*((delta, None) for delta in deltas), ({}, finish)):
+            choice = {"index": 0, "delta": delta, "finish_reason": end}
+            exchange.send(b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n")
+        exchange.send(b"data: [DONE]\n\n")
+        exchange.end()
+
+    upstream = RawServer(turn)
+    provider = f"""
+[providers.says]
+kind = "openai"
+base_url = "{await upstream.start()}/v1"
+api_key = "x"
+allow_private = true
+price = "free"
+"""
+    async with running(tmp_path, CONFIG + provider) as gateway:
+        said: Any = {"model": "says/m", "extra_body": {"naru": {"tools": ["calculator"]}}}
+        assert (await ask(gateway, **said)).choices[0].message.content == "Let me see.\n\nIt is 2."
+        stream = await ask(gateway, stream=True, **said)
+        pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
+        assert "".join(pieces) == "Let me see.\n\nIt is 2."
+    await upstream.stop()
+
+
 async def test_two_tools_of_one_name_are_refused(gateway: Gateway) -> None:
     same = {"type": "function", "function": {"name": "get_current_weather", "parameters": {"type": "object"}}}
     with pytest.raises(openai.BadRequestError, match="Two tools have the name 'get_current_weather'"):

@@ -116,6 +116,9 @@ def test_usage_and_cost_are_sums_and_an_untold_cost_makes_the_sum_unknown() -> N
     assert (state.turns, state.usage.input, state.usage.output, state.cost_nano) == (2, 30, 12, 3000)
     state, _ = after(loop_of(), calls(("look", "{}")), Returned(0, "x"), Said(ANSWER.message, Usage(1, 1)))
     assert state.cost_nano is None
+    guessed = Said(ANSWER.message, Usage(1, 1, is_estimated=True))
+    assert not after(loop_of(), ANSWER)[0].usage.is_estimated
+    assert after(loop_of(), calls(("look", "{}")), Returned(0, "x"), guessed)[0].usage.is_estimated
 
 
 # --- What goes wrong with a call ------------------------------------------------------------------------------------
@@ -268,6 +271,13 @@ def test_time_away_does_not_count() -> None:
     state, actions = loop.due(State.load(state.dump()), 5000.0)
     assert isinstance(actions[0], CallTool)
     assert actions[0].timeout_s == 6.0
+
+
+def test_a_clock_that_was_set_back_gives_no_time_back() -> None:
+    loop = loop_of(max_seconds=10.0)
+    state, _ = loop.step(loop.due(loop.begin(ASKED, 1000.0), 1000.0)[0], calls(("look", "{}")), 1004.0)
+    state, (_, ask) = loop.step(state, Returned(0, "x"), 400.0)
+    assert (state.seconds, ask) == (4.0, Ask(state.messages, 6.0))
 
 
 # --- Tools that are somebody else's ---------------------------------------------------------------------------------

@@ -93,6 +93,13 @@ async def tools_of(server: McpServer) -> dict[str, Tool]:
     return {tool.name: tool for tool in await server.tools()}
 
 
+async def until_listed(server: McpServer, name: str) -> dict[str, Tool]:
+    async with asyncio.timeout(LIMIT_S):
+        while name not in (found := await tools_of(server)):
+            await asyncio.sleep(0.005)
+    return found
+
+
 async def test_tools_are_listed_with_schemas_for_models(server: McpServer) -> None:
     tools = await tools_of(server)
     assert tools["t__add"].spec() == {
@@ -165,9 +172,7 @@ async def test_a_call_that_takes_too_long_is_given_up_here_and_there(server: Mcp
 async def test_a_changed_list_is_asked_for_again(server: McpServer) -> None:
     before = await tools_of(server)
     await server.call("grows", {"name": "grown"})
-    async with asyncio.timeout(LIMIT_S):
-        while "t__grown" not in (after := await tools_of(server)):
-            await asyncio.sleep(0.005)
+    after = await until_listed(server, "t__grown")
     assert after.keys() - before.keys() == {"t__grown"}
     assert await after["t__grown"].call({}) == "grown"
 
@@ -202,6 +207,28 @@ async def test_a_program_that_is_killed_in_mid_call_is_started_anew(tmp_path: Pa
         await server.call("add", {"a": 2, "b": 2})
 
 
+async def test_a_program_that_comes_back_with_other_tools_is_asked_for_its_list_again(tmp_path: Path) -> None:
+    async with child(tmp_path) as server:
+        await server.call("grows", {"name": "grown"})
+        await until_listed(server, "t__grown")
+        call = asyncio.create_task(server.call("waits", {"name": "dies"}))
+        os.kill(await started(tmp_path, "dies"), signal.SIGKILL)
+        with pytest.raises(ToolError):
+            await call
+        assert "t__grown" not in await tools_of(server)
+
+
+async def test_who_is_cancelled_while_a_server_starts_leaves_the_others_their_connection(tmp_path: Path) -> None:
+    server = child(tmp_path)
+    first = asyncio.create_task(server.call("add", {"a": 1, "b": 1}))
+    second = asyncio.create_task(server.call("add", {"a": 1, "b": 2}))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == "3"
+    assert first.cancelled()
+    await server.close()
+
+
 async def test_an_http_server_that_is_killed_in_mid_call_is_asked_again_when_it_is_back(tmp_path: Path) -> None:
     clock = FakeClock()
     async with http_server(tmp_path) as (process, port):
@@ -211,7 +238,7 @@ async def test_an_http_server_that_is_killed_in_mid_call_is_asked_again_when_it_
         process.kill()
         with pytest.raises(ToolError, match=r"t was lost before it answered\. Whether it did"):
             await call
-    # The first of these may be what finds out that the old connection is gone.
+    # The first of these may be what finds out that nobody is there any more; the next one is not sent.
     for _ in range(2):
         with pytest.raises(ToolError, match=r"cannot be reached|was lost|failed 2 times in a row") as caught:
             await server.call("add", {"a": 1, "b": 2})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import pytest
@@ -27,6 +27,8 @@ from naru.agent.mcp.options import Options
 from naru.agent.mcp.results import NOTHING, result_text
 from naru.agent.mcp.schema import plain_schema
 from naru.agent.mcp.web import NotPublic, Refusals, is_public, web_client
+from naru.testing import RawServer
+from naru.testing.script import Script, scripted
 
 ALLOWED = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 
@@ -214,9 +216,24 @@ def test_addresses_of_the_public_internet(address: str, public: bool) -> None:
     assert is_public(address) is public
 
 
+@pytest.mark.parametrize("ending", ["fin", "reset", "nobody"])
+async def test_a_connection_that_breaks_before_an_answer_is_lost(ending: Literal["fin", "reset", "nobody"]) -> None:
+    """The SDK would send the next request just so."""
+    server = RawServer(scripted(Script(is_silent=True, ending="fin" if ending == "nobody" else ending)))
+    url = await server.start()
+    if ending == "nobody":
+        await server.stop()
+    lost: list[bool] = []
+    async with web_client(Options(name="a", url=url), Refusals(), lambda: lost.append(True)) as web:
+        with pytest.raises(httpx2.TransportError):
+            await web.post(url)
+    assert lost == [True]
+    await server.stop()
+
+
 @pytest.mark.parametrize("url", ["http://localhost:1/mcp", "https://127.0.0.1/mcp", "https://[::1]/mcp"])
 async def test_an_address_that_a_remote_caller_chose_leads_nowhere_private(url: str) -> None:
-    async with web_client(Options(name="a", url=url, public_only=True), Refusals()) as web:
+    async with web_client(Options(name="a", url=url, public_only=True), Refusals(), lambda: None) as web:
         with pytest.raises(NotPublic):
             await web.post(url)
     assert issubclass(NotPublic, httpx2.TransportError)

@@ -169,6 +169,24 @@ async def test_a_saved_conversation_goes_on_where_it_was(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]
 
 
+def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "talk.json"
+    folder.mkdir()
+    with pytest.raises(OSError, match="talk"):
+        Conversation(Model().ask, "m").save(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+async def test_the_longest_answer_needs_room_too() -> None:
+    model = Model()
+    talk = AsyncConversation(model.send, "m", context_tokens=1_000, max_tokens=880)
+    await talk.ask("one " * 60)
+    await talk.ask("two " * 60)
+    assert len(model.sent) == 1
+    with pytest.raises(DoesNotFit):
+        await talk.ask("three " * 200)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"hello", b"{}", b'{"naru":"conversation/2","model":"m","context_tokens":null,"fields":{},"messages":[]}'],

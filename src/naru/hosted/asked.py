@@ -65,7 +65,12 @@ def asked(dialect: Dialect, envelope: Envelope) -> Asked:
     if envelope.n > 1:
         raise BadRequest("With `naru.tools` there is one answer: leave out `n`.", param="n")
     body = _chat_body(dialect, envelope)
-    tools: list[Json] = body.get("tools") or []
+    tools = body.get("tools") or []
+    # Whatever else it were, names above all, would be looked up among the tools that there are, offered or not.
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRequest(
+            "`tools` is a list of objects. Names of this gateway's tools go into `naru.tools`.", param="tools"
+        )
     fields = {name: value for name, value in body.items() if name not in _PER_TURN}
     return Asked(fields, body["messages"], tools)
 

@@ -120,7 +120,7 @@ class Session:
         if self.options.command:
             transport = child_process(self.options, self._log, self._over)
         else:
-            web = await stack.enter_async_context(web_client(self.options, self.refusals))
+            web = await stack.enter_async_context(web_client(self.options, self.refusals, self.leave))
             transport = streamable_http_client(self.options.url, http_client=web)
         client = Client(
             transport,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import httpx2
 
@@ -35,7 +37,23 @@ class Refusals:
         return f" (HTTP {self.status})" if self.status else ""
 
 
-def web_client(options: Options, refusals: Refusals) -> httpx2.AsyncClient:
+class Client(httpx2.AsyncClient):
+    """`on_lost` is called where nobody is at the address, or the connection breaks before an answer. To the SDK that is one
+    request that failed, and the next one is sent just so."""
+
+    def __init__(self, on_lost: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._on_lost = on_lost
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        try:
+            return await super().send(request, **options)
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+            self._on_lost()
+            raise
+
+
+def web_client(options: Options, refusals: Refusals, on_lost: Callable[[], None]) -> Client:
     """To be entered. Redirects are followed within the server's own origin only (the SDK's transport sees to that), so headers
     reach nobody else."""
     timeout = httpx2.Timeout(options.connect_timeout_s, read=max(IDLE_S, options.timeout_s))
@@ -43,10 +61,9 @@ def web_client(options: Options, refusals: Refusals) -> httpx2.AsyncClient:
     headers = dict(options.headers)
     if options.public_only:
         # No proxies of the environment either: they would resolve the name themselves.
-        return httpx2.AsyncClient(
-            headers=headers, timeout=timeout, event_hooks=hooks, transport=PublicOnly(), trust_env=False
-        )
-    return httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks=hooks)
+        only: dict[str, Any] = {"transport": PublicOnly(), "trust_env": False}
+        return Client(on_lost, headers=headers, timeout=timeout, event_hooks=hooks, **only)
+    return Client(on_lost, headers=headers, timeout=timeout, event_hooks=hooks)
 
 
 class PublicOnly(httpx2.AsyncBaseTransport):
