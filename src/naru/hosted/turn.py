@@ -19,11 +19,8 @@ from naru.transport.exchange import Exchange, HeaderList, Listener
 PATH = "/v1/chat/completions"
 #: What is about the caller's own body and connection, or about the one answer that it gets.
 _OWN = frozenset(
-    {
-        b"content-length", b"transfer-encoding", b"connection", b"expect", b"accept-encoding", b"content-encoding",
-        b"idempotency-key",
-    }
-)  # fmt: skip
+    {b"content-length", b"transfer-encoding", b"connection", b"expect", b"accept-encoding", b"content-encoding"}
+)
 
 Serve = Callable[[Exchange], Awaitable[None]]
 
