@@ -167,6 +167,8 @@ def test_a_long_result_is_cut_and_says_so() -> None:
     loop = loop_of(a_tool(result_chars=10))
     state, _ = after(loop, calls(("look", "{}")), Returned(0, "가" * 1234))
     assert told(state)[0]["content"] == "가" * 10 + "\n[cut: the first 10 of 1,234 characters]"
+    state, _ = after(loop, calls(("look", "{}")), Failed(0, "x" * 1234))
+    assert told(state)[0]["content"] == "x" * 10 + "\n[cut: the first 10 of 1,234 characters]"
 
 
 def test_too_many_calls_at_once_are_refused_from_the_limit_on() -> None:

@@ -119,6 +119,12 @@ async def test_tools_are_listed_with_schemas_for_models(server: McpServer) -> No
     assert [tools[name].retries for name in ("t__add", "t__meets", "t__weather")] == [1, 1, 0]
 
 
+async def test_the_list_is_asked_for_once(server: McpServer) -> None:
+    await tools_of(server)
+    first, again = await tools_of(server), await tools_of(server)
+    assert all(first[name] is again[name] for name in first)
+
+
 async def test_answers_come_as_text(server: McpServer) -> None:
     tools = await tools_of(server)
     assert await tools["t__add"].call({"a": 1, "b": 2}) == "3"
