@@ -424,7 +424,7 @@ async def test_many_prompts_and_a_conversation(gateway: Gateway, client: AsyncNa
     ] == [True] * 2
     before = len(await gateway.entries())
     async with AsyncNaru(base_url=gateway.url, api_key=gateway.key, max_retries=2) as eager:
-        (failed,) = await eager.map(["x"], model="sandbox/echo?status=429", retries=0)
+        (failed,) = await eager.map(["x"], model="sandbox/echo?status=429", give_up_s=0)
     assert (failed.ok, failed.attempts) == (False, 1)
     assert len(await gateway.entries()) == before + 1, "no retries but map's own"
     talk = client.conversation("sandbox/echo", system="be brief")
