@@ -46,6 +46,12 @@ def test_runs_replies_and_outcomes_are_recorded_alike() -> None:
     assert tracker.report() == Report(requests=2, input_tokens=20, output_tokens=40, cost_nano=3_000_000_000)
     assert Run(State((), cost_nano=1)).cost_usd == reply(1).cost_usd == Decimal("0.000000001")
     assert Outcome(index=0, reply=reply(None)).cost_usd is None
+    assert [str(reply(cost).cost_usd) for cost in (0, 7_188, 1_500_000_000, 100 * 10**9)] == [
+        "0",
+        "0.000007188",
+        "1.5",
+        "100",
+    ]
 
 
 def test_a_day_is_that_of_the_time_zone() -> None:

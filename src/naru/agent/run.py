@@ -91,7 +91,8 @@ class Run(Struct, frozen=True):
 
 
 def usd(cost_nano: int | None) -> Decimal | None:
-    return None if cost_nano is None else Decimal(cost_nano).scaleb(-NANO)
+    """Dollars, exact: 0.000007188, and 0 for nothing (`scaleb` would make it 0E-9)."""
+    return None if cost_nano is None else Decimal(cost_nano) / 10**NANO
 
 
 def nano_of(cost_usd: Decimal | str | float) -> int:

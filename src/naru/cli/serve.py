@@ -30,7 +30,7 @@ KEEP_ALIVE_S = 75
 #: Requests make few cycles; collecting every 700 allocations costs a tenth of the CPU.
 GC_THRESHOLDS = (20_000, 20, 50)
 TRY_MODELS = ("naru-demo", "sandbox/echo")
-TRY_TEXT = "안녕하세요! Hello, Naru."
+TRY_TEXT = "안녕하세요!"
 
 
 @click.command("serve")
