@@ -163,7 +163,7 @@ def test_a_region_is_back_with_two_normal_buckets() -> None:
 
 
 def test_what_comes_back_is_counted_to_its_first_answer() -> None:
-    arrivals = [Arrival("x", 1.0, ended_at=1.1), Arrival("p", 5.0, ended_at=5.2), Arrival("y", 5.1), Arrival("z", 6.0)]
+    arrivals = [Arrival("x", 1.0, ended_at=1.1), Arrival("p", 5.0, ended_at=5.2), Arrival("y", 5.1), Arrival("z", 5.2)]
     assert region.return_of("a", arrivals, healed_at=4.0) == region.Return("a", early=2, all=3)
     assert region.return_of("a", arrivals, healed_at=7.0) == region.Return("a", 0, 0)
 

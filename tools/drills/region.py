@@ -151,7 +151,8 @@ def return_of(upstream: str, arrivals: Sequence[Arrival], healed_at: float) -> R
     if not since:
         return Return(upstream, 0, 0)
     first_end = min((each.ended_at for each in since if each.ended_at), default=float("inf"))
-    return Return(upstream, sum(each.at <= first_end for each in since), len(since))
+    # The loop's clock counts milliseconds: who comes in the one in which the first answer ended comes after it.
+    return Return(upstream, sum(each.at < first_end for each in since), len(since))
 
 
 def questions(random: Random, times: Times) -> list[Question]:
