@@ -19,19 +19,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import openai
 import structlog
 from openai import AsyncOpenAI
 from tools.inprocess import listening
 
 from naru.app import App
+from naru.client.endpoint import Endpoint
 from naru.client.fanout import FanOut, fan_out
 from naru.client.progress import progress_bar
 from naru.client.reply import Json, Outcome, Reply
 from naru.clock import SystemClock
 from naru.config import load_settings
-from naru.errors import NaruError, RateLimited, Unauthorized, UpstreamError, UpstreamRefused
-from naru.protocol.messages import Usage
+from naru.errors import NaruError
 
 CONFIG = """
 [providers.sandbox]
@@ -48,42 +47,21 @@ OWN_WORDS = "Limit reached"
 
 
 class Sender:
-    """The official client, one try a call. Counts what was refused, by the words of the refusal."""
+    """The client's own way to an endpoint, one try a call. Counts what was refused, by the words of the refusal."""
 
     def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
+        self._endpoint = Endpoint(client)
         self.sent = 0
         self.said: Counter[str] = Counter()
 
     async def send(self, body: Json) -> Reply:
         self.sent += 1
         try:
-            raw = await self._client.chat.completions.with_raw_response.create(**body)
-        except openai.APIStatusError as error:
-            raise self._error(error) from error
-        except openai.APIConnectionError as error:
-            raise UpstreamError(str(error)) from error
-        answer = raw.parse()
-        message = answer.choices[0].message
-        cost = raw.headers.get("x-naru-cost-usd")
-        return Reply(
-            text=message.content or "",
-            message=message.model_dump(exclude_none=True),
-            usage=Usage(input=answer.usage.prompt_tokens, output=answer.usage.completion_tokens),
-            cost_nano=None if cost is None else int(cost.replace(".", "")),
-            headers=dict(raw.headers),
-        )
-
-    def _error(self, error: openai.APIStatusError) -> NaruError:
-        is_limit = error.status_code == 429 and OWN_WORDS in str(error)
-        self.said["429 by the limit" if is_limit else f"{error.status_code} as told"] += 1
-        wait = error.response.headers.get("retry-after-ms")
-        retry_after_s = None if wait is None else int(wait) / 1000
-        if error.status_code == 429:
-            return RateLimited(str(error), code=error.code, retry_after_s=retry_after_s)
-        if error.status_code == 401:
-            return Unauthorized(str(error))
-        return UpstreamRefused(str(error), status=error.status_code, code=error.code, retry_after_s=retry_after_s)
+            return await self._endpoint.reply(body)
+        except NaruError as error:
+            is_limit = error.status == 429 and OWN_WORDS in error.message
+            self.said["429 by the limit" if is_limit else f"{error.status} as told"] += 1
+            raise
 
 
 async def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:

@@ -187,6 +187,8 @@ async def test_what_cannot_be_is_said_in_the_callers_dialect(
         ({"messages": [{"role": "assistant", "tool_calls": [1]}]}, "messages"),
         ({"tools": ["web_fetch"]}, "`tools` is a list of objects"),
         ({"tools": {"web_fetch": 1}}, "`tools` is a list of objects"),
+        ({"tools": [{"type": "function", "function": 1}]}, "A tool in OpenAI's form is"),
+        ({"tools": [{"type": "function", "function": {"name": 1}}]}, "A tool in OpenAI's form is"),
         ({"tools": "files"}, "`tools` is a list of objects"),
     ],
 )

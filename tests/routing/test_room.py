@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from naru.calls.room import Room
 from naru.limits.gate import Gate
@@ -95,6 +97,9 @@ async def test_beyond_max_queue_it_is_503_with_a_time_to_come_back(tmp_path: Pat
         assert (status, headers["retry-after"], body["error"]["code"]) == (503, "1", "deployments_busy")
         provider.open.set()
         await asyncio.gather(*asked)
+        told = Counter((entry.outcome, entry.error_code, entry.cost_nano > 0) for entry in await gateway.entries())
+        assert told["failed", "deployments_busy", False] == 1
+        assert told["completed", None, True] == MIN_ROOM
 
 
 async def test_a_stream_whose_client_leaves_while_it_waits_is_not_asked_for(tmp_path: Path) -> None:
@@ -184,6 +189,14 @@ async def test_a_turn_that_nobody_takes_goes_to_the_next() -> None:
     assert scene.served == ["second"]
     assert (await second).attempts
     assert first.cancelled()
+
+
+async def test_nobody_is_asked_after_waiting_for_whom_nothing_was_reserved() -> None:
+    """A fallback for prompts that are too long, say, that was well only later, and is dearer."""
+    scene = Scene()
+    before = scene.plan()
+    later = replace(scene.plan(), on_context=(deployment("dear"),), on_policy=(deployment("dear"),))
+    assert before.followed_by(later).candidates == before.candidates
 
 
 async def test_nobody_waits_for_ever() -> None:

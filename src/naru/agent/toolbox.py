@@ -38,7 +38,7 @@ class Toolbox(Struct, frozen=True):
 
     @property
     def handed_over(self) -> frozenset[str]:
-        return frozenset(_name_of(spec) for spec in self.others)
+        return frozenset(_name_of(spec) for spec in self.others) - {""}
 
 
 async def gathered(given: Sequence[Any], servers: Servers) -> Toolbox:
@@ -50,15 +50,19 @@ async def gathered(given: Sequence[Any], servers: Servers) -> Toolbox:
         for tool in () if isinstance(each, dict) else await _tools(each, servers):
             names.append(tool.name)
             tools[tool.name] = tool
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise BadRequest(f"Two tools have the name {twice!r}. Give one another: @tool(name=…).", param="tools")
     return Toolbox(tools, others)
 
 
 def _name_of(spec: Json) -> str:
+    """Empty for a provider's own tool, such as a web search. Raises BadRequest for what is no tool."""
     function = spec.get("function") or spec.get("custom") or spec
-    return str(function.get("name") or "")
+    name = function.get("name", "") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        raise BadRequest('A tool in OpenAI\'s form is {"type": "function", "function": {"name": …}}.', param="tools")
+    return name
 
 
 async def _tools(given: Any, servers: Servers) -> Sequence[Tool]:

@@ -23,21 +23,19 @@ class _Waiter:
     """One request. For a stream it listens to the client, who may leave meanwhile (of a plain one that is not seen before it is
     answered, as anywhere)."""
 
-    __slots__ = ("deployments", "is_gone", "order", "turn")
+    __slots__ = ("deployments", "order", "turn")
 
     def __init__(self, order: tuple[int, int]) -> None:
         self.order = order
         #: Any of these will do.
         self.deployments: frozenset[str] = frozenset()
         self.turn: asyncio.Future[None] | None = None
-        self.is_gone = False
 
     def on_pause(self) -> None: ...
 
     def on_resume(self) -> None: ...
 
     def on_gone(self) -> None:
-        self.is_gone = True
         self.look()
 
     def look(self) -> None:
@@ -72,9 +70,9 @@ class Room:
             exchange.listener = waiter
         try:
             async with asyncio.timeout(self._gate.wait_s):
-                while busy.is_busy and not waiter.is_gone:
+                while busy.is_busy and not exchange.is_gone:
                     await self._turn(waiter, busy)
-                    busy = plan()
+                    busy = busy.followed_by(plan())
         except TimeoutError:
             pass
         finally:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
+from naru.agent.builtin.files import text_in
 from naru.errors import BadRequest
 
 MIB = 1 << 20
@@ -23,8 +24,6 @@ _WORD = re.compile(r"""(@?)(?:'([^'\n]+)'|"([^"\n]+)"|((?:\\.|[^\s'"\\])+))""")
 #: A Korean particle follows its word without a space: "cat.png를".
 _PICTURE = re.compile(r".*?\.(?:png|jpe?g|gif|webp)(?=$|[^\w.]|[가-힣])", re.IGNORECASE)
 _TAIL = re.compile(r"[가-힣]+$|[.,;:!?)\]]+$")
-#: After UTF-8, what Korean Windows writes.
-ENCODINGS = ("utf-8-sig", "cp949")
 
 
 class Mention(Struct, frozen=True):
@@ -121,13 +120,10 @@ def text_of(name: str, data: bytes) -> str:
     """Raises BadRequest."""
     if len(data) > MAX_TEXT_BYTES:
         raise BadRequest(f"{name} has {len(data):,} bytes; texts of up to {MAX_TEXT_BYTES:,} can be put in.")
-    if b"\0" not in data:
-        for encoding in ENCODINGS:
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError:
-                pass  # the next one
-    raise BadRequest(f"{name} is neither text nor a picture (PNG, JPEG, GIF, WebP).")
+    text = text_in(data)
+    if text is None:
+        raise BadRequest(f"{name} is neither text nor a picture (PNG, JPEG, GIF, WebP).")
+    return text
 
 
 def content_of(text: str, attached: Sequence[Attachment]) -> str | list[dict[str, Any]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from naru.agent.loop import decoded
 from naru.chat.conversation import Chat, Json, Turn, dollars, text_of
 from naru.chat.gateway import STOPPED, Answering, Gateway, Hooks
 from naru.chat.permission import Permission
-from naru.chat.screen import Screen
+from naru.chat.screen import Screen, on_interrupt
 from naru.errors import NaruError
 
 
@@ -30,7 +28,7 @@ async def ask(
     permission = Permission(screen.note, stop)
     answering = Answering(gateway, screen, Hooks(permission.ask if can_ask else None, save))
     running.append(asyncio.create_task(answering.run(chat, message)))
-    with _on_interrupt(stop):
+    with on_interrupt(stop):
         return await running[0], answering.failure
 
 
@@ -60,13 +58,3 @@ def as_json(turn: Turn) -> Json:
         "is_cut": turn.is_cut,
         **({"error": turn.error} if turn.error else {}),
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
 from rich.console import Console, RenderableType
@@ -184,6 +186,19 @@ def screen_of(console: Console) -> Screen:
     if console.is_terminal and not console.is_dumb_terminal and not console.no_color:
         return Terminal(console)
     return Plain(sys.stdout, sys.stderr)
+
+
+@contextlib.contextmanager
+def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls this, instead of ending the program."""
+    loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from naru.chat.conversation import Chat, Json, Turn, dollars, markdown, sums, te
 from naru.chat.gateway import STOPPED, Answering, Gateway, Hooks
 from naru.chat.permission import Permission
 from naru.chat.prompt import Prompt
-from naru.chat.screen import Screen, keys_held
+from naru.chat.screen import Screen, keys_held, on_interrupt
 from naru.chat.store import Store
 from naru.errors import BadRequest, NaruError, NotFound
 
@@ -133,7 +131,7 @@ class Talk:
         answering = Answering(self._gateway, self.screen, hooks)
         with keys_held():
             self._answer = asyncio.create_task(answering.run(self.chat, message))
-            with self._interruptible():
+            with on_interrupt(self.stop):
                 turn = await self._answer
             self._answer = None
         self._take_turn(message, turn)
@@ -157,17 +155,6 @@ class Talk:
     def stop(self) -> None:
         if self._answer is not None:
             self._answer.cancel()
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        before = signal.getsignal(signal.SIGINT)
-        loop.add_signal_handler(signal.SIGINT, self.stop)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, before)
 
     # --- Commands -----------------------------------------------------------------------------------------------------
 

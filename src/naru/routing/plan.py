@@ -79,6 +79,10 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         """Whether it is worth waiting."""
         return bool(self.waits_for)
 
+    def followed_by(self, other: Plan) -> Plan:
+        """`other`, made after waiting, without anybody for whom nothing was reserved."""
+        return msgspec.structs.replace(other, on_context=self.on_context, on_policy=self.on_policy)
+
     @property
     def is_elsewhere(self) -> bool:
         """Nobody is where the request must stay, or has its tags."""

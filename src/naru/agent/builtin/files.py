@@ -196,7 +196,8 @@ def _bytes(found: Path, path: str) -> bytes:
     return data
 
 
-def _decoded(data: bytes, path: str) -> str:
+def text_in(data: bytes) -> str | None:
+    """None for what is no text, as far as can be seen."""
     if data.startswith(_UTF16_MARKS):
         return data.decode("utf-16", "replace")
     if b"\0" not in data:
@@ -205,7 +206,14 @@ def _decoded(data: bytes, path: str) -> str:
                 return data.decode(encoding)
             except UnicodeDecodeError:
                 pass  # the next one
-    raise ToolError(f"{path!r} is no text file, as far as can be seen.")
+    return None
+
+
+def _decoded(data: bytes, path: str) -> str:
+    text = text_in(data)
+    if text is None:
+        raise ToolError(f"{path!r} is no text file, as far as can be seen.")
+    return text
 
 
 def _matches(folder: _Folder, file: Path, pattern: re.Pattern[str]) -> Iterator[str]:
