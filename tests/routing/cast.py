@@ -12,6 +12,7 @@ import msgspec
 
 from naru.testing import Exchange, RawServer
 from naru.testing.script import Script, play
+from naru.transport.exchange import Listener
 from tests.harness import Gateway, running
 
 STREAM = (("content-type", "text/event-stream"),)
@@ -67,7 +68,7 @@ class Told:
 
     method, path, query, client = "POST", "/v1/chat/completions", "", "127.0.0.1"
     is_gone = False
-    listener = None
+    listener: Listener | None = None
 
     def __init__(self, key: str, payload: bytes) -> None:
         self.payload = payload

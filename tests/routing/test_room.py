@@ -199,6 +199,18 @@ async def test_nobody_is_asked_after_waiting_for_whom_nothing_was_reserved() -> 
     assert before.followed_by(later).candidates == before.candidates
 
 
+async def test_who_leaves_waits_no_longer() -> None:
+    scene, exchange = Scene(), Waiting([])
+    waits = asyncio.create_task(scene.room.wait(scene.plan(), exchange, True, scene.plan))
+    await settle()
+    exchange.is_gone = True
+    assert exchange.listener is not None
+    exchange.listener.on_gone()
+    async with asyncio.timeout(5):
+        assert (await waits).is_busy
+    assert scene.room.waiting == 0
+
+
 async def test_nobody_waits_for_ever() -> None:
     scene = Scene(wait_s=0.01)
     assert (await scene.ask("one")).is_busy
